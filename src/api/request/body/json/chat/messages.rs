@@ -7,7 +7,7 @@ use struson::reader::{JsonReader, ValueType};
 
 use super::markdown::{MessageText, read_text};
 use super::pictures::{PictureReader, PictureSelection, Position, ReadTextError};
-use super::text_task::{asks_for_text, begins_with_task};
+use super::text_task::{CHECK, asks_for_text, begins_with_task};
 use crate::api::error::ApiError;
 use crate::api::request::body::form::{FieldKind, Scalar};
 use crate::api::request::body::json::{Parser, ReadError};
@@ -32,6 +32,8 @@ pub(super) struct Conversation {
     messages: usize,
     /// A system or developer message, or the prompt, asks for a text.
     pub(super) asks_for_text: bool,
+    /// A system message is that of [`CHECK`].
+    may_be_check: bool,
     prompt: Option<UserMessage>,
     /// The position of the last picture among all.
     last_picture: Option<usize>,
@@ -89,6 +91,7 @@ impl Conversation {
             selection: PictureSelection::new(wanted),
             messages: 0,
             asks_for_text: false,
+            may_be_check: false,
             prompt: None,
             last_picture: None,
             misplaced: Vec::new(),
@@ -124,7 +127,7 @@ impl Conversation {
         }
         self.asks_for_text |= begins_with_task(&text.last_part());
         let text = without_file_names(text.into_text(format!("{name}.content"))?);
-        self.asks_for_text |= begins_with_task(&text);
+        self.asks_for_text |= begins_with_task(&text) || self.may_be_check && text == CHECK[1];
         if text.trim().is_empty() {
             return Err(unacceptable(format!("{name}, the last one of the user, has no text; its text is the prompt")));
         }
@@ -188,6 +191,7 @@ impl Conversation {
             Some("assistant") => return Ok(()),
             Some("system" | "developer") => {
                 self.asks_for_text |= asks_for_text(&text.lossy());
+                self.may_be_check |= text.lossy() == CHECK[0];
                 "system"
             }
             Some("tool" | "function") => "tool",

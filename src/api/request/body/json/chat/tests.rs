@@ -500,6 +500,7 @@ async fn texts_of_a_conversation_are_judged_one_by_one() {
         json!([user(json!(["a cat", SUMMARY]))]),
         json!([user(json!("Generate a concise 3-7 word title for this conversation.\n\na cat"))]),
         json!([{"content": SUMMARY, "role": "developer"}, user(json!("a cat"))]),
+        json!([system("test"), user(json!("hi"))]),
     ] {
         let error = read_json(json!({"messages": messages})).await.err();
         assert_eq!(error.map(|error| error.code()), Some("text_not_supported"), "{messages}");
@@ -509,6 +510,11 @@ async fn texts_of_a_conversation_are_judged_one_by_one() {
         json!([user(json!([text(TITLE), text("a cat")])), user(json!("a cat"))]),
         json!([system("Keep the style of the conversation."), system("Put it into a title."), user(json!("a cat"))]),
         json!([user(json!([text("a cat"), text("and a dog")]))]),
+        json!([user(json!("hi"))]),
+        json!([system("test"), user(json!("a cat"))]),
+        json!([system("You draw. test"), user(json!("hi"))]),
+        json!([system("test"), user(json!("hi there"))]),
+        json!([system("hi"), user(json!("test"))]),
     ] {
         assert!(read_json(json!({"messages": messages})).await.is_ok(), "{messages}");
     }

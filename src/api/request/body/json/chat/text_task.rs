@@ -52,8 +52,8 @@ const OPENINGS: [(&str, &[&str]); 15] = [
     ("based on the chat history, give this conversation a name", &[]),
 ];
 
-/// A whole system message of a program that tests whether a model answers: Cherry Studio's.
-const CHECK: &str = "test";
+/// The whole system message and the whole prompt with which Cherry Studio tests whether a model answers.
+pub(super) const CHECK: [&str; 2] = ["test", "hi"];
 
 /// Words of a system message that all occur where a program has a conversation named, in lower case.
 const INSTRUCTIONS: [&[&str]; 13] = [
@@ -173,9 +173,7 @@ pub(super) fn text_task(hints: &TextHints, in_messages: bool) -> Option<TextTask
 /// Whether a system message, or one of a developer, asks for a text.
 pub(super) fn asks_for_text(message: &str) -> bool {
     let message = message.to_lowercase();
-    message.trim() == CHECK
-        || begins_in_lower_case(&message)
-        || INSTRUCTIONS.iter().any(|words| words.iter().all(|word| message.contains(word)))
+    begins_in_lower_case(&message) || INSTRUCTIONS.iter().any(|words| words.iter().all(|word| message.contains(word)))
 }
 
 /// Whether a prompt begins with a task of a program. Long prompts have the words of a task at their beginning, and the
@@ -267,21 +265,10 @@ mod tests {
             "You generate a title for a new chat session. Return only the title text.",
             "Create a title of 3 words or less for the conversation",
             "You summarize a conversation as a title; answer with the title only",
-            "test",
             "You are an AI question rephraser. You will be given a conversation and a follow-up question",
             "Available Tools: []\n\nYour task is to choose and return the correct tool(s) from the list",
         ] {
             assert!(asked(system, "a cat on a roof"), "{system}");
-        }
-    }
-
-    #[test]
-    fn the_test_of_a_model_is_recognised_by_both_its_texts() {
-        assert!(asked("test", "hi"));
-        for (system, prompt) in
-            [("", "hi"), ("test", "a cat"), ("You draw. test", "hi"), ("test", "hi there"), ("hi", "test")]
-        {
-            assert!(!asked(system, prompt), "{system}: {prompt}");
         }
     }
 
@@ -326,7 +313,6 @@ mod tests {
             "You make posters for a chat show. Generate bold colours.",
             "Keep the style of the conversation so far.",
             "Summarize nothing; draw.",
-            "test cards, in colour",
         ] {
             assert!(!asked(system, "a cat on a roof"), "{system}");
         }
