@@ -141,12 +141,12 @@ async fn equal_requests_that_arrive_at_the_same_moment_buy_once() {
 
 /// The bytes of a whole request, head and form.
 fn request_bytes(prompt: &str) -> Vec<u8> {
-    let mut body = Vec::new();
-    for (name, value) in [("model", "gpt-image-1.5"), ("prompt", prompt), ("size", "256x256"), ("quality", "low")] {
-        write!(body, "--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n").unwrap();
-    }
-    body.extend(b"--x\r\nContent-Disposition: form-data; name=image; filename=a.png\r\n\r\n");
+    // The picture first: a part is stored once the next one begins.
+    let mut body = b"--x\r\nContent-Disposition: form-data; name=image; filename=a.png\r\n\r\n".to_vec();
     body.extend(picture(1));
+    for (name, value) in [("model", "gpt-image-1.5"), ("prompt", prompt), ("size", "256x256"), ("quality", "low")] {
+        write!(body, "\r\n--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}").unwrap();
+    }
     body.extend(b"\r\n--x--");
     let mut request = format!(
         "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n\
