@@ -62,7 +62,7 @@ pub(crate) async fn parse(
     }
     // As most services do it: a generation with pictures is an edit of them.
     let task = if form.images.is_empty() { limits.task } else { Task::Edit };
-    check(form, task, services).await
+    check(form, task, limits, services).await
 }
 
 /// Reads and validates a chat completion, as [`parse`] does a request of the image API.
@@ -99,7 +99,7 @@ pub(crate) async fn parse_chat(
         }
     }
     let task = if form.images.is_empty() { Task::Generate } else { Task::Edit };
-    let mut valid = check(form, task, services).await?;
+    let mut valid = check(form, task, limits, services).await?;
     valid.dropped.extend(dropped);
     Ok((valid, options))
 }
@@ -116,26 +116,30 @@ fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (
 /// # Errors
 ///
 /// The first fault of a picture or of a parameter.
-pub(crate) async fn check(mut form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+async fn check(
+    mut form: Form,
+    task: Task,
+    limits: &FormLimits,
+    services: ParseServices<'_>,
+) -> Result<ValidRequest, ApiError> {
     if task == Task::Generate && form.mask.take().is_some() {
         let problem = "needs an 'image' whose parts it marks; send both, here or to /v1/images/edits";
         form.note_misplaced("mask", problem);
     }
     own_results::resolve(&mut form, services).await?;
-    let models = services.models.catalogue.models.iter();
-    let limits = InputLimits {
+    let input_limits = InputLimits {
         spool: services.spool,
         pictures: services.server.requests.picture_limits(),
-        bytes_max: models.map(|model| model.parameters.image_bytes_max).max().unwrap_or(0),
+        bytes_max: limits.image_bytes_max,
     };
     // Conversions cost more than all other checks, so a request that another parameter fails is not worth one.
-    if services.inputs.converts(&form, limits)
+    if services.inputs.converts(&form, input_limits)
         && let Err(error) = validate::validate(form.clone(), task, &services.server.requests, services.models)
         && !error.is_about_picture()
     {
         return Err(error);
     }
-    let form = services.inputs.prepare(form, limits).await?;
+    let form = services.inputs.prepare(form, input_limits).await?;
     validate::validate(form, task, &services.server.requests, services.models)
 }
 

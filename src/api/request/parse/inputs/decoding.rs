@@ -61,7 +61,7 @@ fn broken(error: impl std::fmt::Display) -> DecodeError {
 }
 
 impl Decoder {
-    /// The decoder of a format that is converted, for at most so many pixels.
+    /// The decoder of a format that is converted, for at most this number of pixels.
     pub(super) fn of(format: ConvertibleFormat, pixels_max: u64) -> Self {
         Self { from: From::Other(format), pixels_max, keeps_colours: true }
     }

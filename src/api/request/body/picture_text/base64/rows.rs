@@ -90,7 +90,7 @@ impl Rows {
         Ok(restored)
     }
 
-    /// Ends the last line of a text of so many `digits` and signs of `padding`, which white space other than spaces or the
+    /// Ends the last line of a text with this number of `digits` and signs of `padding`, which white space other than spaces or the
     /// padding follows. Returns the number of digits that were restored.
     ///
     /// # Errors

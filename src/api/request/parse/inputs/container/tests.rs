@@ -95,7 +95,7 @@ fn plain() -> Recipe {
     Recipe { parts: vec![picture()], properties: vec![coded().0, size(96, 64)], ..Recipe::default() }
 }
 
-/// A grid of so many rows and columns, and as many tiles.
+/// A grid of these rows and columns, with a tile for each place.
 fn grid(rows: u8, columns: u8) -> Recipe {
     let (width, height) = (u16::from(columns) * 96, u16::from(rows) * 64);
     let data = [&[0, 0, rows - 1, columns - 1][..], &width.to_be_bytes(), &height.to_be_bytes()].concat();
