@@ -117,7 +117,8 @@ class Stage:
             settings |= {"GPTPROTO_API_KEY": None,
                          "GPTPROTO_API_KEYS": ",".join(f"{name}:{key}" for name, key in zip(mix.accounts, mix.upstream_keys))}
         if any(issubclass(kind, Linked) for kind in mix.kinds):
-            settings["GATEWAY_UPSTREAM__INPUTS"] = "links"
+            # The addresses of the pictures, like the simulator that fetches them, are on this machine.
+            settings |= {"GATEWAY_UPSTREAM__INPUTS": "links", "GATEWAY_SERVER__PICTURE_ADDRESSES": "any"}
         self.rig = Rig(arguments.binary, workers, SCENARIO, settings, mix.pictures, mix.upstream_keys, arguments.profile)
         self.rig.helper = self.helper.url
         if "GATEWAY_UPSTREAM__INPUTS" in settings:
