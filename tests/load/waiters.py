@@ -151,17 +151,23 @@ async def step(table, number, arrivals_a_second):
     return arrivals_a_second
 
 
+def allow_descriptors(clients):
+    """Raises the limit of descriptors for a number of clients, also for the processes that are started from now on."""
+    needed = clients + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        give_up(f"{clients} clients need {needed} descriptors, and there are {hard}: ulimit -n")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1000 clients only")
     parser.add_argument("numbers", nargs="*", type=int)
     arguments = parser.parse_args()
     numbers = arguments.numbers or ([1000] if arguments.quick else [2000, 4000, 8000, 15_000])
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < max(numbers) + OTHER_DESCRIPTORS:
-        give_up(f"{max(numbers)} clients need {max(numbers) + OTHER_DESCRIPTORS} descriptors, and there are {hard}: ulimit -n")
-    if soft != resource.RLIM_INFINITY and soft < max(numbers) + OTHER_DESCRIPTORS:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(numbers) + OTHER_DESCRIPTORS, hard))
+    allow_descriptors(max(numbers))
     prepare()
     table = Table()
     # Of the slowest gateway for which this script waits.
