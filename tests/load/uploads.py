@@ -22,8 +22,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from lib.measuring import Scratch, Stopwatch, Table, append_ms, memory, parse_arguments, prepare, reset_peak
+from lib.measuring import Scratch, Stopwatch, Table, memory, parse_arguments, prepare, reset_peak
 from lib.rig import free_ports
+from lib.sync_times import CommitFile
 from lib.uploads import BIG, IMMEDIATE_POLLS, MB, MEMORY_AIMS, TINY_PICTURE, Uploads
 
 # Number and bytes of the pictures of an upload, uploads in a round.
@@ -41,8 +42,7 @@ def speed(table, size, rounds, quick):
         upstream sink {{ server 127.0.0.1:{sink}; keepalive 16; }}
         server {{ listen 127.0.0.1:{port}; location / {{
           proxy_pass http://sink; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering on; }} }}""")
-    appended = open(rig.folder / "appended", "wb")
-    append_ms(appended)
+    commits = CommitFile(rig.folder)
     targets = {"gateway": (rig.port, rig.gateway.pid), "nginx": (port, nginx.pid), "directly to the sink": (sink, os.getpid())}
     for name, (pictures, count) in SPEEDS[size].items():
         if quick:
@@ -52,7 +52,7 @@ def speed(table, size, rounds, quick):
         costs = {target: [] for target in targets}
         commits_ms = []
         for _ in range(rounds):
-            commits_ms.append(append_ms(appended))
+            commits_ms += [commits.write_ms() for _ in range(3)]
             for target, (port, pid) in targets.items():
                 watch = Stopwatch(pid)
                 arrivals = [uploads.send(port, rig.keys[0]) for _ in range(count)]
@@ -76,7 +76,6 @@ def speed(table, size, rounds, quick):
             table.row(f"upload of {name}: a commit", commit, "ms")
             table.row(f"upload of {name}: beyond nginx", (gateway - nginx) / commit, "commits")
             table.row(f"upload of {name}: of nginx, a commit and {OWN_WORK_MS} ms ({bound:.2g} ms)", gateway / bound, "x", 1, key="upload")
-    appended.close()
     rig.close(keep=True)
     scratch.close()
 

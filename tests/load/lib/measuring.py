@@ -88,15 +88,6 @@ def reset_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def append_ms(file):
-    """Appends 4 KB to a file and syncs it; returns how long that takes, in ms."""
-    began = time.monotonic()
-    file.write(bytes(4096))
-    file.flush()
-    os.fdatasync(file.fileno())
-    return (time.monotonic() - began) * 1000
-
-
 class Stopwatch:
     """Measures elapsed and CPU seconds of a process until `stop`."""
 

@@ -1,7 +1,10 @@
-"""How long a sync takes on a disk while something else uses it.
+"""How long a commit takes on a disk while something else uses it.
 
-As a program: appends 4 KB to a file in FOLDER and calls fdatasync, some times a second, until its input ends; prints the times
-in ms as JSON. A process of its own, because a thread would wait for the interpreter after each call.
+A commit is 4 KB that are written in place and fdatasync, as in a write-ahead log that is used again from its beginning: the file
+does not grow, so that the file system has nothing of its own to write.
+
+As a program: makes commits in FOLDER, 25 a second at most, until its input ends; prints the times in ms as JSON. A process of
+its own, because a thread would wait for the interpreter after each call.
 
 usage: tests/load/lib/sync_times.py FOLDER
 """
@@ -16,11 +19,30 @@ import time
 from pathlib import Path
 
 PAUSE_S = 0.04
-WRITTEN = bytes(4096)
+PAGE = bytes(4096)
+PAGES = 256
+
+
+class CommitFile:
+    """A file that is as large as it will be, without a name."""
+
+    def __init__(self, folder):
+        self.file = tempfile.TemporaryFile(dir=folder, buffering=0)
+        self.file.write(PAGE * PAGES)
+        os.fsync(self.file.fileno())
+        self.page = 0
+
+    def write_ms(self):
+        """Makes a commit; returns how long it takes."""
+        self.page = (self.page + 1) % PAGES
+        began = time.monotonic()
+        os.pwrite(self.file.fileno(), PAGE, self.page * len(PAGE))
+        os.fdatasync(self.file.fileno())
+        return (time.monotonic() - began) * 1000
 
 
 class SyncTimes:
-    """Measures syncs beside what happens inside a `with`; `times_ms` is sorted afterwards."""
+    """Measures commits beside what happens inside a `with`; `times_ms` is sorted afterwards."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -39,13 +61,9 @@ class SyncTimes:
 
 
 def main():
-    taken = []
-    with tempfile.TemporaryFile(dir=sys.argv[1]) as file:
-        while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
-            began = time.monotonic()
-            os.write(file.fileno(), WRITTEN)
-            os.fdatasync(file.fileno())
-            taken.append((time.monotonic() - began) * 1000)
+    file, taken = CommitFile(sys.argv[1]), []
+    while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
+        taken.append(file.write_ms())
     print(json.dumps(taken))
 
 
