@@ -52,9 +52,10 @@ impl Endpoint {
 }
 
 /// Answers a request for pictures.
-pub(super) async fn create(endpoint: Endpoint, context: RequestContext, state: ApiState, body: Body) -> Response {
+pub(super) async fn create(endpoint: Endpoint, context: RequestContext, state: Arc<ApiState>, body: Body) -> Response {
     let client = context.client.clone();
-    let mut log = LogFields { route: endpoint.route_name(), client: client.to_string(), ..LogFields::default() };
+    let mut log =
+        LogFields { route: Some(endpoint.route_name()), client: Some(client.clone()), ..LogFields::default() };
     let result = respond(endpoint, context, &state, body, &mut log).await;
     let mut response = result.unwrap_or_else(IntoResponse::into_response);
     rate::add_headers(&state.admission, &client, response.headers_mut());
@@ -111,7 +112,7 @@ async fn accept(
         }
     };
     let ValidRequest { request, options, webhook_url, dropped, ignored, renamed } = valid;
-    log.model = request.model.to_string();
+    log.model = Some(request.model.clone());
     log.ignored.clone_from(&ignored);
     let fields = FieldReport { dropped, ignored, renamed };
 
@@ -151,8 +152,8 @@ async fn accept(
     };
     let failed = |failure: Failure| ApiError::Failed { failure, job: None };
     let waiter = state.engine.submit(job_request).await.map_err(failed)?;
-    log.job = waiter.job().to_string();
-    log.cache = cache_word(waiter.origin());
+    log.job = Some(waiter.job());
+    log.cache = Some(cache_word(waiter.origin()));
     Ok(AcceptedRequest { client, waiter, shape, fields, deadline, mode, urls, connection, permit })
 }
 
@@ -167,7 +168,7 @@ async fn respond(
     body: Body,
     log: &mut LogFields,
 ) -> Result<Response, ApiError> {
-    let (started, request) = (context.started, context.request.clone());
+    let (started, request) = (context.started, context.request);
     // Boxed: what it takes to accept a request is not held while its job is waited for.
     let mut accepted = Box::pin(accept(endpoint, context, state, body, log)).await?;
     let (source, job) = (accepted.waiter.origin(), accepted.waiter.job());
