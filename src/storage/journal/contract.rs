@@ -99,6 +99,8 @@ contract! {
         records_add_up_and_survive_a_reopening,
         jobs_are_returned_in_the_order_of_their_records,
         a_record_that_breaks_a_rule_fails_alone,
+        a_record_that_may_wait_is_written_with_the_next_one_before_it,
+        a_record_that_may_wait_is_written_after_its_time_and_when_the_journal_closes,
         an_upstream_id_belongs_to_one_purchase,
         an_end_brings_the_upstream_id_that_was_not_written,
         the_last_committed_format_is_the_one_of_the_purchase,

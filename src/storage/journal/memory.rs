@@ -2,7 +2,7 @@
 //!
 //! A record is first written, later synced. With [`SyncMode::Full`] `append` answers when the record is synced, as the
 //! real journal does; with [`SyncMode::Off`] `append` answers at once, as `synchronous=OFF` would, and a power cut can
-//! lose acknowledged records.
+//! lose acknowledged records. A record that may wait is written with the next one, or when its time has come.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,8 +64,13 @@ pub(crate) struct MemoryJournal {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Appended, and waiting for another record; after those that are written.
+    waiting: Vec<Written>,
     /// Written, not synced.
     unsynced: Vec<Written>,
+    /// Records that were appended, and those of them that are synced.
+    appended: usize,
+    synced: tokio::sync::watch::Sender<usize>,
     /// The power was cut: no call completes any more.
     dead: bool,
     closed: bool,
@@ -85,6 +90,7 @@ impl MemoryJournal {
     /// Cuts the power: what was not synced is lost, and no call completes.
     pub(crate) fn cut_power(&self) {
         let mut shared = self.lock();
+        shared.waiting.clear();
         shared.unsynced.clear();
         shared.dead = true;
     }
@@ -121,7 +127,15 @@ impl MemoryJournal {
         let mut shared = self.lock();
         if !shared.dead && shared.standing != Standing::Failed {
             self.disk.lock().append(&mut shared.unsynced);
+            let synced = shared.appended - shared.waiting.len();
+            shared.synced.send_replace(synced);
         }
+    }
+
+    /// Writes the records that wait.
+    fn write_all(&self) {
+        let shared = &mut *self.lock();
+        shared.unsynced.append(&mut shared.waiting);
     }
 
     /// Returns what a running gateway reads: everything written, synced or not.
@@ -150,9 +164,10 @@ impl MemoryJournal {
 }
 
 impl Journal for MemoryJournal {
-    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
         let journal = self.clone();
         let now = self.running_time();
+        let (position, mut synced);
         {
             let mut shared = self.lock();
             if shared.closed {
@@ -164,22 +179,32 @@ impl Journal for MemoryJournal {
             let written = self.disk.lock();
             // Without syncs, the record before may be lost.
             if self.sync == SyncMode::Full
-                && let Some(problem) = problem(&written.iter().chain(&shared.unsynced), &record)
+                && let Some(problem) = problem(&written.iter().chain(&shared.unsynced).chain(&shared.waiting), &record)
             {
                 return Box::pin(async move { Err(JournalError::Storage(problem.to_owned())) });
             }
             drop(written);
             if !shared.dead && shared.standing != Standing::Failed {
-                shared.unsynced.push((record, now));
+                shared.appended += 1;
+                shared.waiting.push((record, now));
             }
+            (position, synced) = (shared.appended, shared.synced.subscribe());
+        }
+        if wait.is_zero() {
+            self.write_all();
         }
         Box::pin(async move {
             if journal.sync == SyncMode::Off {
                 // The record is synced with the next sync, if one follows.
+                journal.write_all();
                 return journal.answer(()).await;
             }
-            tokio::time::sleep(journal.sync_time).await;
-            journal.sync_all();
+            let shared = synced.wait_for(|synced| *synced >= position);
+            if wait.is_zero() || tokio::time::timeout(wait, shared).await.is_err() {
+                journal.write_all();
+                tokio::time::sleep(journal.sync_time).await;
+                journal.sync_all();
+            }
             journal.answer(()).await?;
             if journal.standing() == Standing::Failed { Err(JournalError::Failed) } else { Ok(()) }
         })
@@ -300,6 +325,7 @@ impl Journal for MemoryJournal {
     fn close(&self) -> BoxFuture<'static, ()> {
         let journal = self.clone();
         Box::pin(async move {
+            journal.write_all();
             journal.sync_all();
             journal.lock().closed = true;
         })

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rusqlite::{OptionalExtension, params};
@@ -63,13 +64,13 @@ impl SqliteJournal {
 }
 
 impl Journal for SqliteJournal {
-    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.thread.append(record)
+    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.thread.append_within(record, wait)
     }
 
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {
         self.thread.read(|connection| {
-            let sql = "SELECT job_id FROM purchases WHERE state IN ('intent', 'committing', 'accepted')
+            let sql = "SELECT job_id FROM purchases WHERE ended_ms IS NULL
                        GROUP BY job_id ORDER BY min(rowid)";
             jobs(connection, sql, ())
         })

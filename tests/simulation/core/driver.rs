@@ -139,6 +139,8 @@ impl World {
         self.note("append", self.about(purchase), format_args!("{}", name_of(step)));
         let (mut position, count) = (0, records.len());
         let formats = self.formats.changes();
+        // A small upload, where it is sent in one piece.
+        let waits = self.random.one_in(2);
         let is_restored = matches!(records.first(), Some(Record::Restored { .. }));
         let is_dropped = (self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_)))
             || (self.variant == Variant::RestorationNotAppended && is_restored);
@@ -173,7 +175,9 @@ impl World {
                 | Record::WebhookTried { .. }
                 | Record::WebhookEnded { .. } => {}
             }
-            position = self.journal.append(record);
+            let is_alone = matches!(&record, Record::Intent { job, .. } if count == 1 && !job.respond_async);
+            position =
+                if is_alone && waits { self.journal.append_waiting(record) } else { self.journal.append(record) };
         }
         let mut live = self.purchase(purchase);
         if let Some(live) = live.as_mut().filter(|live| live.append.0 != Some(step)) {

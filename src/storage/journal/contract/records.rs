@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::FutureExt;
+
 use super::*;
 
 pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
@@ -91,6 +93,28 @@ pub(super) async fn a_record_that_breaks_a_rule_fails_alone(adapter: Adapter) {
     assert_eq!(written, [false, true, false, true, false, true]);
     assert_eq!(journal.standing(), Standing::Fine, "a broken rule is not a failed disk");
     assert_eq!(stored(journal, job.id).await.purchases[0].state.upstream(), UpstreamId::new("abc").as_ref());
+}
+
+pub(super) async fn a_record_that_may_wait_is_written_with_the_next_one_before_it(adapter: Adapter) {
+    let (journal, job) = (&*adapter.journal, job_record(1));
+    let purchase = PurchaseId { job: job.id, slot: 0 };
+    let waiting = journal.append_within(intent(job, &[1]), HOUR);
+    assert_eq!(journal.unfinished().await.unwrap(), [], "it is not durable, so it is not seen");
+    // Of a job that the journal would not know otherwise.
+    journal.append(committing(purchase)).await.unwrap();
+    waiting.now_or_never().expect("it is durable by now").unwrap();
+    let states = journal.unfinished().await.unwrap().remove(0).purchases;
+    assert_eq!(states[0].state, StoredState::Committing { since: NOW });
+}
+
+pub(super) async fn a_record_that_may_wait_is_written_after_its_time_and_when_the_journal_closes(adapter: Adapter) {
+    let job = job_record(1);
+    adapter.journal.append_within(intent(job.clone(), &[1]), Duration::from_millis(5)).await.unwrap();
+    let waiting = adapter.journal.append_within(Record::Delivered { job: job.id, at: NOW }, HOUR);
+    assert_eq!(stored(&*adapter.journal, job.id).await.delivered, None);
+    let adapter = adapter.reopened_after(Duration::ZERO).await;
+    waiting.await.unwrap();
+    assert_eq!(stored(&*adapter.journal, job.id).await.delivered.unwrap().at, NOW);
 }
 
 pub(super) async fn an_upstream_id_belongs_to_one_purchase(adapter: Adapter) {

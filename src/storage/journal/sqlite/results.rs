@@ -19,8 +19,7 @@ macro_rules! page_of {
             " WHERE stored_bytes > 0 AND ",
             $condition,
             " AND shareable = ?1 AND stored_running_ms < ?2 AND (stored_running_ms, id) > (?3, ?4)
-              AND NOT EXISTS (SELECT 1 FROM purchases
-                              WHERE job_id = jobs.id AND state IN ('intent', 'committing', 'accepted'))
+              AND NOT EXISTS (SELECT 1 FROM purchases WHERE job_id = jobs.id AND ended_ms IS NULL)
               ORDER BY stored_running_ms, id LIMIT ?5"
         )
     };
