@@ -11,8 +11,12 @@ use crate::api::request::context::RequestContext;
 use crate::api::state::ApiState;
 
 /// `POST /v1/chat/completions`.
-pub(super) async fn completions(context: RequestContext, State(state): State<ApiState>, body: Body) -> Response {
-    create(Endpoint::ChatCompletions, context, state, body).await
+pub(super) fn completions(
+    context: RequestContext,
+    State(state): State<ApiState>,
+    body: Body,
+) -> impl Future<Output = Response> + Send {
+    create(Endpoint::ChatCompletions, context, state, body)
 }
 
 /// `POST /v1/responses`, which is not offered.

@@ -12,13 +12,21 @@ use crate::api::state::ApiState;
 use crate::model::Task;
 
 /// `POST /v1/images/edits`.
-pub(super) async fn edits(context: RequestContext, State(state): State<ApiState>, body: Body) -> Response {
-    create(Endpoint::Images(Task::Edit), context, state, body).await
+pub(super) fn edits(
+    context: RequestContext,
+    State(state): State<ApiState>,
+    body: Body,
+) -> impl Future<Output = Response> + Send {
+    create(Endpoint::Images(Task::Edit), context, state, body)
 }
 
 /// `POST /v1/images/generations`.
-pub(super) async fn generations(context: RequestContext, State(state): State<ApiState>, body: Body) -> Response {
-    create(Endpoint::Images(Task::Generate), context, state, body).await
+pub(super) fn generations(
+    context: RequestContext,
+    State(state): State<ApiState>,
+    body: Body,
+) -> impl Future<Output = Response> + Send {
+    create(Endpoint::Images(Task::Generate), context, state, body)
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.

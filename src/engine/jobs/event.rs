@@ -192,7 +192,7 @@ pub(in crate::engine) struct NextPoll {
     pub(in crate::engine) handle: PurchaseHandle,
     pub(in crate::engine) account: AccountId,
     /// The class of purchases that take about as long.
-    pub(in crate::engine) class: LatencyClass,
+    pub(in crate::engine) class: Arc<LatencyClass>,
     /// When the upstream accepted it.
     pub(in crate::engine) accepted: Instant,
     /// The age at which a poll last found it working; zero before.
@@ -206,7 +206,7 @@ pub(in crate::engine) struct NextPoll {
 /// A purchase that was found done for the first time: it ended after it was last found working, and by now.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Completion {
-    pub(in crate::engine) class: LatencyClass,
+    pub(in crate::engine) class: Arc<LatencyClass>,
     pub(in crate::engine) working_at: Duration,
     pub(in crate::engine) took: Duration,
     pub(in crate::engine) polls: u32,

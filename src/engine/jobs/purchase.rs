@@ -189,7 +189,7 @@ pub(super) struct Accepted {
     /// When the upstream accepted it.
     pub(super) at: Instant,
     /// The class of purchases that take about as long.
-    pub(super) class: LatencyClass,
+    pub(super) class: Arc<LatencyClass>,
     /// The age at which a poll last found it working; `None` before.
     pub(super) working_at: Option<Duration>,
     /// It was accepted before the gateway started.
@@ -321,7 +321,7 @@ impl Purchase {
 }
 
 impl Accepted {
-    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: LatencyClass, at: Instant) -> Self {
+    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: Arc<LatencyClass>, at: Instant) -> Self {
         Self {
             poll: PollState::new(handle),
             account,

@@ -88,19 +88,6 @@ def reset_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def sync_ms(folder):
-    """Returns the median time of appending 4 KB and fdatasync on the disk of a folder, in ms."""
-    taken = []
-    with tempfile.TemporaryFile(dir=folder) as file:
-        for _ in range(100):
-            began = time.monotonic()
-            file.write(bytes(4096))
-            file.flush()
-            os.fdatasync(file.fileno())
-            taken.append(time.monotonic() - began)
-    return sorted(taken)[50] * 1000
-
-
 class Stopwatch:
     """Measures elapsed and CPU seconds of a process until `stop`."""
 
@@ -248,8 +235,10 @@ http {{
         self.run(command, LOAD_CORE, lambda: call(port, "GET", "/_counters", timeout=5))
         return port
 
-    def gateway(self, upstream_port, overrides=None, workers=1, core=MEASURED_CORE):
+    def gateway(self, upstream_port, overrides=None, workers=1, core=MEASURED_CORE, through=()):
         """Starts a gateway in front of the quick upstream, on one core, or on both with `core` None; returns its rig.
+
+        `through` is a command that executes the gateway in its own process, as strace -D and valgrind do.
 
         Close the rig with `keep`, so that its folder is deleted at the end of the script: for a minute ext4 skips inodes that
         were deleted (`recently_deleted`), which would slow down each file that the next gateway creates.
@@ -257,7 +246,7 @@ http {{
         overrides = {"GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{upstream_port}", **UNLIMITED, **(overrides or {})}
         rig = Rig(BINARY, workers, "", overrides)
         atexit.register(rig.close, keep=False)
-        rig.launch(through=pinned("0-1" if core is None else core))
+        rig.launch(through=(*pinned("0-1" if core is None else core), *through))
         rig.wait_until_ready()
         if "PERF" in os.environ:
             Scratch.sampled += 1
@@ -288,6 +277,13 @@ def form(pictures, prompt, boundary="measured", **fields):
     return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
+def raw_request(path, body, headers):
+    """Returns a POST as the bytes that a client sends."""
+    headers = headers | {"Host": "127.0.0.1", "Content-Length": len(body)}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
 def counters(port):
     """Returns the counters of the quick upstream."""
     return json.loads(call(port, "GET", "/_counters")[2])
@@ -299,13 +295,18 @@ def build():
     return f"of {moment} UTC, sha256 {hashlib.sha256(BINARY.read_bytes()).hexdigest()[:12]}"
 
 
-def parse_arguments(doc, quick_help, parts=None):
-    """Parses --quick and the names of the parts to measure, which are all of `parts` unless some are named."""
+def parser_of(doc, quick_help, parts=None):
+    """Returns a parser of --quick and, where there are any, of the names of the parts to measure."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=quick_help)
     if parts:
         parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all of them, unless some are named")
-    arguments = parser.parse_args()
+    return parser
+
+
+def parse_arguments(doc, quick_help, parts=None):
+    """Parses --quick and the names of the parts to measure, which are all of `parts` unless some are named."""
+    arguments = parser_of(doc, quick_help, parts).parse_args()
     if parts:
         arguments.parts = arguments.parts or list(parts)
     return arguments
@@ -317,9 +318,12 @@ class Table:
     def __init__(self):
         self.missed = 0
         self.rows = []
+        self.figures = {}
 
-    def row(self, what, figure, unit, aim=None, at_least=False):
-        """Adds a figure, with an aim that it must not exceed, or must reach with `at_least`."""
+    def row(self, what, figure, unit, aim=None, at_least=False, key=None):
+        """Adds a figure, with an aim that it must not exceed, or must reach with `at_least`; `key` names it for other scripts."""
+        if key:
+            self.figures[key] = figure
         verdict = ""
         if aim is not None:
             met = figure >= aim if at_least else figure <= aim

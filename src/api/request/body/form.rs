@@ -120,7 +120,7 @@ impl FormLimits {
                     .into_iter()
                     .map(str::to_owned)
                     .chain(choices)
-                    .filter_map(|name| Some((aliases::plain_name(&name)?, name)))
+                    .filter_map(|name| Some((aliases::plain_name(&name)?.into_owned(), name)))
                     .collect(),
             ),
             json_depth_max: bodies.json_depth_max,
@@ -153,7 +153,7 @@ impl FormLimits {
             "extra_body" | "extra_json" => return FieldKind::Members,
             _ => {}
         }
-        if aliases::find(name).is_some() {
+        if SCALARS.contains(&name) || aliases::find(name).is_some() {
             return FieldKind::Scalar(name);
         }
         if let Some(known) = self.scalar(name) {
@@ -170,7 +170,7 @@ impl FormLimits {
     fn scalar(&self, name: &str) -> Option<&str> {
         // Brackets are those of a list or an object.
         let plain = (!name.contains(['[', '.'])).then(|| aliases::plain_name(name)).flatten()?;
-        self.names.get(&plain).map(String::as_str)
+        self.names.get(&*plain).map(String::as_str)
     }
 }
 

@@ -3,6 +3,10 @@
 //! Letter case, `_`, `-`, `.` and brackets make no difference: `aspectRatio`, `aspect-ratio` and `image_config[aspect_ratio]`
 //! are the same. A name of OpenAI's may be written in these ways, too (`outputFormat`).
 
+use std::borrow::Cow;
+
+use super::SCALARS;
+
 /// What a field of another API means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
@@ -87,13 +91,16 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Returns the meaning of a field, its name in messages, and its position in the order of precedence.
 pub(crate) fn find(name: &str) -> Option<(usize, &'static str, Meaning)> {
+    if SCALARS.contains(&name) {
+        return None;
+    }
     let exact = ALIASES.iter().position(|(alias, _)| *alias == name);
     let position = exact.or_else(|| {
         let plain = plain_name(name)?;
         let own = without_containers(&plain);
         let nested_size = own.len() < plain.len() && own == "size";
         let own = if nested_size { "imagesize" } else { own };
-        ALIASES.iter().position(|(alias, _)| plain_name(alias).as_deref() == Some(own))
+        ALIASES.iter().position(|(alias, _)| is_spelled(alias, own))
     })?;
     let (name, meaning) = ALIASES[position];
     Some((position, name, meaning))
@@ -102,7 +109,7 @@ pub(crate) fn find(name: &str) -> Option<(usize, &'static str, Meaning)> {
 /// Whether a field about a format, beside a picture, names the format of that picture: outside of the objects that describe the
 /// result, programs that send base64 name its type so. A bare `format` is that of the result in all APIs that have it.
 pub(crate) fn may_describe_input(name: &str) -> bool {
-    plain_name(name).is_some_and(|name| matches!(name.as_str(), "mimetype" | "fileformat" | "imageformat"))
+    plain_name(name).is_some_and(|name| matches!(&*name, "mimetype" | "fileformat" | "imageformat"))
 }
 
 /// Whether an object under this name may hold fields that have a meaning.
@@ -111,10 +118,26 @@ pub(crate) fn is_container(name: &str) -> bool {
 }
 
 /// Returns a name in lower case, without what separates its words; `None` for one that is too long.
-pub(crate) fn plain_name(name: &str) -> Option<String> {
+pub(crate) fn plain_name(name: &str) -> Option<Cow<'_, str>> {
     let is_separator = |c: char| matches!(c, '_' | '-' | '.' | '[' | ']') || c.is_whitespace();
-    (name.len() <= NAME_BYTES_MAX)
-        .then(|| name.chars().filter(|&c| !is_separator(c)).collect::<String>().to_lowercase())
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        return Some(name.into());
+    }
+    let mut joined: String = name.chars().filter(|&c| !is_separator(c)).collect();
+    if joined.is_ascii() {
+        joined.make_ascii_lowercase();
+    } else {
+        joined = joined.to_lowercase();
+    }
+    Some(joined.into())
+}
+
+/// Whether the plain name of a field of the list is `plain`.
+fn is_spelled(alias: &str, plain: &str) -> bool {
+    alias.bytes().filter(|&byte| byte != b'_').map(|byte| byte.to_ascii_lowercase()).eq(plain.bytes())
 }
 
 /// Removes the names of the objects that a member is in.
@@ -177,6 +200,12 @@ mod tests {
     fn names_are_listed_once() {
         for (position, (name, _)) in ALIASES.iter().enumerate() {
             assert_eq!(find(name).map(|(found, ..)| found), Some(position), "{name}");
+            let plain = plain_name(name).unwrap();
+            assert!(is_spelled(name, &plain), "{name}");
+            assert!(
+                !SCALARS.iter().any(|scalar| *plain_name(scalar).unwrap() == *plain),
+                "{name} is OpenAI's own, too"
+            );
         }
     }
 }
