@@ -1,5 +1,7 @@
 //! Parses header values with parameters, `form-data; name="image[]"; filename*=utf-8''x.png`, as clients write them.
 
+use std::borrow::Cow;
+
 use axum::http::HeaderName;
 
 /// The host that a client asked a proxy for.
@@ -7,61 +9,80 @@ pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forward
 /// The scheme by which it did.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The first word of a header value in lower case, and its parameters in order, names in lower case.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ParsedHeader {
-    pub(crate) word: String,
-    parameters: Vec<(String, Vec<u8>)>,
+/// The first word of a header value in lower case, and its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ParsedHeader<'a> {
+    pub(crate) word: Cow<'a, str>,
+    /// The value from its first semicolon on.
+    rest: &'a [u8],
 }
 
-impl ParsedHeader {
+impl<'a> ParsedHeader<'a> {
     /// Parses a value. Accepts what browsers and SDKs send: quoted or bare values in any order, spaces around `=`, stray
     /// semicolons. Never fails: parts that cannot be parsed are left out.
-    pub(crate) fn parse(value: &[u8]) -> Self {
+    pub(crate) fn parse(value: &'a [u8]) -> Self {
         let end = value.iter().position(|&b| b == b';').unwrap_or(value.len());
-        let word = String::from_utf8_lossy(value[..end].trim_ascii()).to_lowercase();
-        let mut rest = &value[end..];
-        let mut parameters = Vec::new();
-        while let [b';', after @ ..] = rest {
-            let stop = after.iter().position(|&b| b == b'=' || b == b';');
-            let Some(stop) = stop.filter(|&stop| after[stop] == b'=') else {
-                // A parameter without a value.
-                rest = stop.map_or(&[], |stop| &after[stop..]);
-                continue;
-            };
-            let name = String::from_utf8_lossy(after[..stop].trim_ascii()).to_lowercase();
-            let (value, behind) = read_value(after[stop + 1..].trim_ascii_start());
-            parameters.push((name, value));
-            rest = behind;
-        }
-        Self { word, parameters }
+        let (word, rest) = value.split_at(end);
+        Self { word: in_lower_case(word.trim_ascii()), rest }
     }
 
     /// Splits the first word at its equals sign and removes the quotes of the value: `wait=10`.
     pub(crate) fn assignment(&self) -> (String, String) {
         match self.word.split_once('=') {
             Some((name, value)) => (name.trim_end().to_owned(), value.trim_start().trim_matches('"').to_owned()),
-            None => (self.word.clone(), String::new()),
+            None => (self.word.clone().into_owned(), String::new()),
         }
     }
 
     /// Returns the first parameter of this name, byte for byte.
-    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
+    pub(crate) fn get(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        self.parameters().find(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
     /// Returns a parameter as text, its extended form (`name*=utf-8''…`, RFC 8187) first.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        let is_extended = |known: &str| known.strip_suffix('*') == Some(name);
-        let extended = self.parameters.iter().find(|(known, _)| is_extended(known)).and_then(|(_, value)| {
-            let value = std::str::from_utf8(value).ok()?;
+    pub(crate) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        let is_extended =
+            |known: &[u8]| known.strip_suffix(b"*").is_some_and(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+        let extended = self.parameters().find(|(known, _)| is_extended(known)).and_then(|(_, value)| {
+            let value = std::str::from_utf8(&value).ok()?;
             let (charset, rest) = value.split_once('\'')?;
             let (_language, encoded) = rest.split_once('\'')?;
             let utf8 = charset.eq_ignore_ascii_case("utf-8");
             let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().ok()?;
-            utf8.then(|| decoded.into_owned())
+            utf8.then(|| decoded.into_owned().into())
         });
-        extended.or_else(|| Some(String::from_utf8_lossy(self.get(name)?).into_owned()))
+        extended.or_else(|| {
+            Some(match self.get(name)? {
+                Cow::Borrowed(value) => String::from_utf8_lossy(value),
+                Cow::Owned(value) => String::from_utf8_lossy(&value).into_owned().into(),
+            })
+        })
+    }
+
+    /// Lists the names and values of the parameters.
+    fn parameters(&self) -> impl Iterator<Item = (&'a [u8], Cow<'a, [u8]>)> + use<'a> {
+        let mut rest = self.rest;
+        std::iter::from_fn(move || {
+            while let [b';', after @ ..] = rest {
+                let stop = after.iter().position(|&b| b == b'=' || b == b';');
+                let Some(stop) = stop.filter(|&stop| after[stop] == b'=') else {
+                    // A parameter without a value.
+                    rest = stop.map_or(&[], |stop| &after[stop..]);
+                    continue;
+                };
+                let (value, behind) = read_value(after[stop + 1..].trim_ascii_start());
+                rest = behind;
+                return Some((after[..stop].trim_ascii(), value));
+            }
+            None
+        })
+    }
+}
+
+fn in_lower_case(word: &[u8]) -> Cow<'_, str> {
+    match String::from_utf8_lossy(word) {
+        Cow::Borrowed(word) if word.is_ascii() && !word.bytes().any(|byte| byte.is_ascii_uppercase()) => word.into(),
+        word => word.to_lowercase().into(),
     }
 }
 
@@ -80,30 +101,25 @@ pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Reads one value; returns it and the rest, which is empty or begins with a semicolon.
-fn read_value(text: &[u8]) -> (Vec<u8>, &[u8]) {
+fn read_value(text: &[u8]) -> (Cow<'_, [u8]>, &[u8]) {
     let [b'"', quoted @ ..] = text else {
         let end = text.iter().position(|&b| b == b';').unwrap_or(text.len());
-        return (text[..end].trim_ascii_end().to_vec(), &text[end..]);
+        return (text[..end].trim_ascii_end().into(), &text[end..]);
     };
-    let mut value = Vec::new();
-    let mut bytes = quoted.iter().copied().enumerate();
-    let mut end = quoted.len();
-    while let Some((index, byte)) = bytes.next() {
-        match byte {
-            b'"' => {
-                end = index + 1;
-                break;
-            }
-            // Only these two: some clients send whole Windows paths unescaped.
-            b'\\' if matches!(quoted.get(index + 1), Some(b'"' | b'\\')) => {
-                value.extend(bytes.next().map(|(_, escaped)| escaped));
-            }
-            _ => value.push(byte),
+    // Only these two: some clients send whole Windows paths unescaped.
+    let is_escape = |at: usize| quoted[at] == b'\\' && matches!(quoted.get(at + 1), Some(b'"' | b'\\'));
+    let (mut end, mut unescaped) = (0, None::<Vec<u8>>);
+    while end < quoted.len() && quoted[end] != b'"' {
+        if is_escape(end) {
+            unescaped.get_or_insert_with(|| quoted[..end].to_vec());
+            end += 1;
         }
+        unescaped.iter_mut().for_each(|value| value.push(quoted[end]));
+        end += 1;
     }
-    let behind = &quoted[end..];
+    let behind = &quoted[(end + 1).min(quoted.len())..];
     let next = behind.iter().position(|&b| b == b';').unwrap_or(behind.len());
-    (value, &behind[next..])
+    (unescaped.map_or(Cow::Borrowed(&quoted[..end]), Cow::Owned), &behind[next..])
 }
 
 #[cfg(test)]
@@ -150,7 +166,7 @@ mod tests {
             ] {
                 let parsed = ParsedHeader::parse(header.as_bytes());
                 assert_eq!(parsed.word, "multipart/form-data");
-                assert_eq!(parsed.get("boundary"), Some(boundary.as_bytes()), "{header}");
+                assert_eq!(parsed.get("boundary").as_deref(), Some(boundary.as_bytes()), "{header}");
             }
         }
     }

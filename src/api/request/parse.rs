@@ -1,5 +1,7 @@
 //! From the headers and the body of a request to a valid request for pictures.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
@@ -153,9 +155,10 @@ enum BodyKind {
 
 /// Returns the kind of a body and how it is compressed, and refuses it where the headers alone are enough to do so.
 fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<(BodyKind, Option<ContentCoding>), ApiError> {
-    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let encoding = text(CONTENT_ENCODING).unwrap_or_default();
-    let coding = ContentCoding::parse(&encoding).map_err(|_| ApiError::UnsupportedEncoding { got: encoding })?;
+    let coding =
+        ContentCoding::parse(&encoding).map_err(|_| ApiError::UnsupportedEncoding { got: encoding.into_owned() })?;
     let announced = text(CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bodies.bytes_max) {
         return Err(ApiError::BodyTooLarge { bytes_max: bodies.bytes_max });
@@ -163,18 +166,19 @@ fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<(BodyKind, Opti
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(ApiError::UnsupportedMediaType { got: None });
     };
-    let mut kinds: Vec<BodyKind> = content_types(value.as_bytes()).iter().filter_map(BodyKind::of).collect();
+    let types = content_types(value.as_bytes());
+    let mut kinds: Vec<BodyKind> = types.iter().filter_map(|value| BodyKind::of(&ParsedHeader::parse(value))).collect();
     kinds.dedup();
     match (kinds.pop(), kinds.is_empty()) {
         (Some(kind), true) => Ok((kind, coding)),
         (Some(_), false) => Err(ApiError::DuplicateHeader { name: "Content-Type" }),
-        (None, _) => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
+        (None, _) => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE).map(Into::into) }),
     }
 }
 
 impl BodyKind {
-    fn of(content_type: &ParsedHeader) -> Option<Self> {
-        let word = content_type.word.as_str();
+    fn of(content_type: &ParsedHeader<'_>) -> Option<Self> {
+        let word = &*content_type.word;
         if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
             return Some(Self::Json);
         }
@@ -185,20 +189,21 @@ impl BodyKind {
 
 /// Splits a content type that a library has joined of two: `multipart/form-data, multipart/form-data; boundary=x`. Other commas
 /// belong to a boundary.
-fn content_types(value: &[u8]) -> Vec<ParsedHeader> {
-    let mut types: Vec<Vec<u8>> = Vec::new();
+fn content_types(value: &[u8]) -> Vec<Cow<'_, [u8]>> {
+    let mut types: Vec<Cow<'_, [u8]>> = Vec::new();
     for member in list_members(value) {
         let known = ["multipart/form-data", "application/json", "text/plain", "application/x-www-form-urlencoded"];
-        let begins = known.contains(&ParsedHeader::parse(member).word.as_str());
+        let begins = known.contains(&&*ParsedHeader::parse(member).word);
         match types.last_mut() {
             Some(before) if !begins => {
+                let before = before.to_mut();
                 before.push(b',');
                 before.extend_from_slice(member);
             }
-            _ => types.push(member.to_vec()),
+            _ => types.push(member.into()),
         }
     }
-    types.iter().map(|value| ParsedHeader::parse(value)).collect()
+    types
 }
 
 pub(crate) mod own_results;

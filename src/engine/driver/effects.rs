@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fetch::Rounds;
 use super::live::{Deferred, StateGuard, Submission};
 use super::polling::PollMessage;
 use super::report::count_end;
@@ -10,9 +11,9 @@ use super::start_time::missed_start;
 use super::submit::Attempt;
 use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
-use crate::model::{Input, PictureRequest, PurchaseId};
+use crate::model::{Digest, Input, PictureRequest, PurchaseId};
 use crate::storage::JournalError;
-use crate::storage::journal::{Record, Standing};
+use crate::storage::journal::{PictureContent, Record, Standing};
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
@@ -72,7 +73,9 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
         }
         Effect::Learn(completion) => learn(driver, completion),
         Effect::Fetch { purchase, finished, pause, resumable } => {
-            fetch::start(driver, purchase, finished, pause, resumable);
+            // What is fetched again takes the place of damaged bytes, also where no record is written.
+            let as_files = state.live.is_refetched(purchase.job);
+            fetch::start(driver, purchase, finished, Rounds { pause, resumable, as_files });
         }
         Effect::Publish { job, change } => state.live.publish(job, change),
         Effect::ReportIdConflict { purchase, upstream, other } => {
@@ -148,9 +151,15 @@ fn upload_bytes(request: &PictureRequest) -> u64 {
     request.inputs.iter().chain(&request.mask).map(bytes).sum()
 }
 
+/// Returns the pictures whose bytes are stored with these records.
+fn contents(records: &[Record]) -> impl Iterator<Item = &PictureContent> {
+    records.iter().flat_map(|record| if let Record::Resolved { contents, .. } = record { &contents[..] } else { &[] })
+}
+
 /// Appends records; reports once they are durable, or are not.
 fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, wait: Duration) {
     let (formats_settled, journal) = (driver.formats.settled(), &driver.services.journal);
+    let contents: Vec<Digest> = contents(&records).map(PictureContent::digest).collect();
     let appended: Vec<_> = records.into_iter().map(|record| journal.append_within(record, wait)).collect();
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
@@ -160,6 +169,9 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, wait: Duration
             result = result.and(appended.await);
         }
         formats_settled.await;
+        if result.is_ok() {
+            contents.iter().for_each(|digest| driver.fetcher.results.on_recorded(digest));
+        }
         // A journal that is away says so itself, once.
         if let Err(error) = &result
             && !matches!(error, JournalError::Away)

@@ -112,7 +112,9 @@ contract! {
         running_time_goes_on_after_a_restart_and_does_not_count_the_time_between,
         steps_have_the_running_time_at_which_they_were_written,
         results_are_read_in_pages_by_kind_and_age,
-        stored_bytes_and_digests_are_those_of_pictures_that_were_not_evicted;
+        stored_bytes_and_digests_are_those_of_pictures_that_were_not_evicted,
+        small_pictures_are_stored_with_their_records_until_these_are_evicted,
+        a_refused_record_stores_no_picture;
     webhooks:
         webhooks_are_pending_until_they_end;
 }
@@ -155,7 +157,15 @@ fn accepted(purchase: PurchaseId, upstream: &str) -> Record {
 }
 
 fn resolved(purchase: PurchaseId, pictures: &[StoredPicture]) -> Record {
-    Record::Resolved { purchase, upstream: None, poll_url: None, pictures: pictures.to_vec(), usage: None, at: NOW }
+    Record::Resolved {
+        purchase,
+        upstream: None,
+        poll_url: None,
+        pictures: pictures.to_vec(),
+        contents: Vec::new(),
+        usage: None,
+        at: NOW,
+    }
 }
 
 fn failed(purchase: PurchaseId) -> Record {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::traits::{Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
-use replay::{Written, jobs, may_answer, pending, problem, stored_results, used_quota};
+use replay::{Written, copies, jobs, may_answer, pending, problem, stored_results, used_quota};
 pub(crate) use replay::{apply, has_ended};
 
 mod replay;
@@ -43,6 +44,22 @@ impl Disk {
     /// Returns the jobs that the durable records add up to.
     pub(crate) fn jobs(&self) -> Vec<StoredJob> {
         jobs(&self.lock())
+    }
+
+    /// Changes a byte of a picture that is stored with its record; returns whether there was one.
+    pub(crate) fn damage(&self, digest: &Digest) -> bool {
+        let mut is_damaged = false;
+        for (record, _) in self.lock().iter_mut() {
+            let Record::Resolved { contents, .. } = record else { continue };
+            for content in contents.iter_mut().filter(|content| content.digest == *digest) {
+                let mut bytes = content.bytes.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] = bytes[middle].wrapping_add(1);
+                content.bytes = bytes.into();
+                is_damaged = true;
+            }
+        }
+        is_damaged
     }
 
     /// Returns the number of durable records.
@@ -286,6 +303,14 @@ impl Journal for MemoryJournal {
             let stored = journal.seen().into_iter().filter(|job| !job.evicted).flat_map(StoredJob::into_pictures);
             let stored = stored.map(|picture| picture.digest).filter(|digest| of.contains(digest)).collect();
             journal.answer(stored).await
+        })
+    }
+
+    fn picture_copies(&self, of: Digest) -> BoxFuture<'static, Result<Vec<Bytes>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let copies = copies(&journal.records(), &of);
+            journal.answer(copies).await
         })
     }
 

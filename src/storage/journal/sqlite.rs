@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rusqlite::{OptionalExtension, params};
 
@@ -125,6 +126,10 @@ impl Journal for SqliteJournal {
 
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
         self.thread.read(move |connection| results::stored_digests(connection, &of))
+    }
+
+    fn picture_copies(&self, of: Digest) -> BoxFuture<'static, Result<Vec<Bytes>, JournalError>> {
+        self.thread.read(move |connection| results::picture_copies(connection, &of))
     }
 
     fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {

@@ -53,10 +53,9 @@ impl Buffer {
         }
         let capacity = self.bytes.capacity();
         if needed > capacity {
-            let ample = needed.max(capacity * 2).max(BUFFER_GROWTH_BYTES).min(bytes_max);
-            if !self.memory.reserve((ample - capacity) as u64) {
-                return false;
-            }
+            let ample = (needed * 2).max(BUFFER_GROWTH_BYTES).min(bytes_max);
+            let is_free = |&wanted: &usize| self.memory.reserve((wanted - capacity) as u64);
+            let Some(ample) = [ample, needed].into_iter().find(is_free) else { return false };
             self.bytes.reserve_exact(ample - self.bytes.len());
             self.counted += (ample - capacity) as u64;
         }

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::error::SpoolError;
 use super::file::{Shared, UploadFile};
-use super::memory::Memory;
+use super::memory::{Buffer, Memory};
+use super::part::{Content, Part};
 use super::space::{Share, Space};
 use super::writer::{PartWriter, TextWriter};
 use crate::config::StorageConfig;
+use crate::model::picture::Structure;
+use crate::model::{ByteSource, Digest, Picture};
 
 /// The limits of a spool.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +105,25 @@ impl Spool {
     }
 }
 
+/// A body that is gathered in the memory of the spool before it is divided into parts.
+#[derive(Debug)]
+pub(crate) struct BodyBuffer {
+    buffer: Buffer,
+    bytes_max: usize,
+}
+
+impl BodyBuffer {
+    /// Appends the next bytes; returns whether there was room for them.
+    pub(crate) fn extend(&mut self, chunk: &[u8]) -> bool {
+        self.buffer.extend(chunk, self.bytes_max)
+    }
+
+    /// Returns the bytes, which count as memory of the spool until the last slice of them is dropped.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self.buffer)
+    }
+}
+
 /// An upload of parts that follow each other. Dropping it releases the space that its parts do not use.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -109,6 +133,33 @@ pub(crate) struct Upload {
 impl Upload {
     fn new(shared: &Arc<Shared>, share: Share) -> Self {
         Self { file: Arc::new(UploadFile::new(shared, share)) }
+    }
+
+    /// Returns a buffer for a body of at most `bytes` bytes of this upload, where so large parts stay in memory.
+    pub(crate) fn buffer(&self, bytes: u64) -> Option<BodyBuffer> {
+        let shared = &self.file.shared;
+        let bytes_max = usize::try_from(bytes).ok().filter(|&bytes| bytes <= shared.part_memory_bytes)?;
+        Some(BodyBuffer { buffer: Buffer::new(&shared.memory), bytes_max })
+    }
+
+    /// Takes a picture of at most `bytes_max` bytes, which are part of a [`BodyBuffer`].
+    ///
+    /// # Errors
+    ///
+    /// As [`PartWriter::write`].
+    pub(crate) fn take_picture(
+        &mut self,
+        bytes: Bytes,
+        bytes_max: u64,
+    ) -> Result<(Picture, Arc<dyn ByteSource>), SpoolError> {
+        let size = bytes.len() as u64;
+        if size > bytes_max {
+            return Err(SpoolError::PartTooLarge { bytes_max });
+        }
+        self.file.share.grow(size)?;
+        let picture = Picture { digest: Digest::of(&bytes), bytes: size, structure: Structure::of(&bytes)? };
+        let upload = Arc::clone(&self.file);
+        Ok((picture, Arc::new(Part { upload, content: Content::Memory(bytes), bytes: size })))
     }
 
     /// Begins a picture of at most `bytes_max` bytes.

@@ -10,7 +10,7 @@ use super::journal::Report;
 use super::live::{FollowUp, LiveJob, LivePurchase, Submission, Submit, Task};
 use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Fetched, NextPoll, Step, SubmitResult};
-use crate::model::{Failure, JobId, JobResult, PurchaseId};
+use crate::model::{Digest, Failure, JobId, JobResult, PurchaseId};
 use crate::storage::journal::{JobRecord, Record, StoredState};
 use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{SubmitError, Submitted};
@@ -144,7 +144,12 @@ impl World {
         let is_restored = matches!(records.first(), Some(Record::Restored { .. }));
         let is_dropped = (self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_)))
             || (self.variant == Variant::RestorationNotAppended && is_restored);
-        for record in records.into_iter().filter(|_| !is_dropped) {
+        for mut record in records.into_iter().filter(|_| !is_dropped) {
+            if let Record::Resolved { contents, .. } = &mut record
+                && self.variant == Variant::ContentsNotAppended
+            {
+                contents.clear();
+            }
             match &record {
                 Record::Resubmitted { purchase } => {
                     self.check_resubmit(*purchase);
@@ -163,6 +168,9 @@ impl World {
                     self.check(!is_unsafe, || {
                         format!("{purchase} is journalled with pictures that may not be on disk")
                     });
+                    let is_stored = |digest: &Digest| matches!(&record, Record::Resolved { contents, .. } if contents.iter().any(|content| content.digest() == *digest));
+                    let misses = self.purchase(purchase).is_some_and(|live| !live.without_file.iter().all(is_stored));
+                    self.check(!misses, || format!("{purchase} is journalled without the bytes of its pictures"));
                 }
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
                 Record::Intent { .. }

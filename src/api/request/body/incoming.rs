@@ -2,13 +2,9 @@
 //!
 //! A compressed body is unpacked here; `incoming/unpack.rs` says which limit sees which bytes.
 //!
-//! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
-//! buffered whole. [`IncomingBody`] therefore yields once after every chunk. And as a part's head is buffered until it is
-//! complete, [`PartHeaderBudget`] bounds how much may be read between two parts.
+//! A chunk that was unpacked took time and not the network's, so [`IncomingBody`] yields once after every such chunk.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,9 +22,6 @@ mod unpack;
 
 pub(crate) use unpack::ContentCoding;
 
-/// Longest head of a form part, in bytes; exceeded by at most one chunk.
-const HEAD_BYTES_MAX: u64 = 16 * 1024;
-
 /// The chunks of a body, in order, within the limits of the configuration.
 #[derive(Debug)]
 pub(crate) struct IncomingBody {
@@ -40,11 +33,9 @@ pub(crate) struct IncomingBody {
     min_rate: MinRateCheck,
     /// The read that is pending.
     pending: Option<PendingRead>,
-    /// A chunk was returned, so the next poll yields once.
+    /// An unpacked chunk was returned, so the next poll yields once.
     yield_due: bool,
     ended: bool,
-    /// Bytes read since the budget was last renewed.
-    unconsumed: Arc<AtomicU64>,
 }
 
 /// The bytes of a body so far, and their limit.
@@ -84,8 +75,6 @@ pub(crate) enum BodyError {
     TooSlow { bytes_per_second: u64 },
     #[error("the body broke off: {0}")]
     Broken(axum::Error),
-    #[error("the head of a part is too long")]
-    HeadTooLong,
     #[error("the body cannot be unpacked: {0}")]
     Packed(UnpackProblem),
 }
@@ -99,21 +88,7 @@ impl From<BodyError> for ApiError {
             BodyError::Broken(_) => Self::MalformedBody { problem: "it broke off before its end".into() },
             BodyError::Packed(UnpackProblem::Busy) => Self::SpoolFull,
             BodyError::Packed(problem) => Self::MalformedBody { problem: problem.to_string().into() },
-            BodyError::HeadTooLong => {
-                Self::MalformedBody { problem: "the head of a part of the form is too long".into() }
-            }
         }
-    }
-}
-
-/// The number of bytes that may be read before a reader has consumed what it has. Each part of a form gets a new one.
-#[derive(Clone, Debug)]
-pub(crate) struct PartHeaderBudget(Arc<AtomicU64>);
-
-impl PartHeaderBudget {
-    /// Allows a whole budget again: what was read so far has been consumed.
-    pub(crate) fn renew(&self) {
-        self.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -128,7 +103,6 @@ impl IncomingBody {
             pending: None,
             yield_due: false,
             ended: false,
-            unconsumed: Arc::default(),
         }
     }
 
@@ -168,11 +142,7 @@ impl IncomingBody {
     fn count(&mut self, chunk: Bytes) -> Result<Bytes, BodyError> {
         self.bytes.returned += chunk.len() as u64;
         self.bytes.check()?;
-        let unconsumed = self.unconsumed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        if unconsumed > HEAD_BYTES_MAX {
-            return Err(BodyError::HeadTooLong);
-        }
-        self.yield_due = true;
+        self.yield_due = self.unpacker.is_some();
         Ok(chunk)
     }
 
@@ -203,11 +173,6 @@ impl IncomingBody {
                 }))
             }
         }
-    }
-
-    /// Returns the budget of this body, which its reader must renew.
-    pub(crate) fn part_header_budget(&self) -> PartHeaderBudget {
-        PartHeaderBudget(Arc::clone(&self.unconsumed))
     }
 }
 
@@ -243,13 +208,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn polling_yields_after_every_chunk() {
-        let mut incoming = IncomingBody::new(endless(b"x"), &server().bodies);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        for _ in 0..10 {
-            assert!(incoming.poll_next_unpin(&mut cx).is_ready());
-            assert!(incoming.poll_next_unpin(&mut cx).is_pending());
+    async fn polling_yields_after_every_chunk_that_was_unpacked() {
+        let packed = Body::from(gzip(&vec![b' '; 1_000_000]));
+        let mut incoming = IncomingBody::new(packed, &server().bodies).unpacking(Some(ContentCoding::Gzip));
+        let mut chunks = 0;
+        loop {
+            match futures_util::poll!(incoming.next()) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(chunk)) => assert!(chunk.is_ok()),
+                Poll::Pending => continue,
+            }
+            chunks += 1;
+            assert!(futures_util::poll!(incoming.next()).is_pending());
         }
+        assert!(chunks > 10, "{chunks}");
     }
 
     #[tokio::test]
@@ -262,21 +234,6 @@ mod tests {
         let error = incoming.next().await.unwrap().unwrap_err();
         assert!(matches!(error, BodyError::TooLarge { bytes_max: 10 }), "{error}");
         assert!(incoming.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn bytes_that_are_not_consumed_are_bounded() {
-        let mut incoming = IncomingBody::new(endless(&[0; 1024]), &server().bodies);
-        let budget = incoming.part_header_budget();
-        for _ in 0..100 {
-            budget.renew();
-            assert!(incoming.next().await.unwrap().is_ok());
-        }
-        let mut unconsumed = 0;
-        while let Some(Ok(chunk)) = incoming.next().await {
-            unconsumed += chunk.len() as u64;
-        }
-        assert!(unconsumed <= HEAD_BYTES_MAX + 1024, "{unconsumed}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -323,10 +280,8 @@ mod tests {
         let mut config = server().bodies;
         config.bytes_max = 1_000_000;
         let mut incoming = IncomingBody::new(Body::from(bomb), &config).unpacking(Some(ContentCoding::Gzip));
-        let budget = incoming.part_header_budget();
         let mut unpacked = 0;
         let error = loop {
-            budget.renew();
             match incoming.next().await.unwrap() {
                 Ok(chunk) => unpacked += chunk.len() as u64,
                 Err(error) => break error,
@@ -334,12 +289,6 @@ mod tests {
         };
         assert!(matches!(error, BodyError::TooLarge { bytes_max: 1_000_000 }), "{error}");
         assert!(unpacked <= 1_000_000);
-        // A part's head is limited, too.
-        let bomb = gzip(&vec![b' '; 500_000]);
-        let incoming = IncomingBody::new(Body::from(bomb), &config).unpacking(Some(ContentCoding::Gzip));
-        let error = incoming.filter_map(async |chunk| chunk.err());
-        let error = std::pin::pin!(error).next().await.unwrap();
-        assert!(matches!(error, BodyError::HeadTooLong), "{error}");
         // Members that unpack to nothing have no end of their own.
         config.bytes_max = 10_000;
         let empty = gzip(b"").repeat(1000);
@@ -356,11 +305,7 @@ mod tests {
         let start = Bytes::copy_from_slice(&packed[..packed.len() / 2]);
         let stalled = stream::once(async { Ok::<_, Infallible>(start) }).chain(stream::pending());
         let incoming = IncomingBody::new(Body::from_stream(stalled), &config).unpacking(Some(ContentCoding::Gzip));
-        let budget = incoming.part_header_budget();
-        let error = incoming.filter_map(|chunk| {
-            budget.renew();
-            std::future::ready(chunk.err())
-        });
+        let error = incoming.filter_map(async |chunk| chunk.err());
         let error = std::pin::pin!(error).next().await.unwrap();
         assert!(matches!(error, BodyError::Idle), "{error}");
     }

@@ -72,7 +72,6 @@ pub(super) async fn read_with<T: Send + 'static>(
     bodies: &BodyConfig,
     read: impl FnOnce(&mut StoredBody) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let budget = incoming.part_header_budget();
     let too_large = |error| match error {
         SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
         SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::Exhausted(_) | SpoolError::Io(_) => {
@@ -84,7 +83,6 @@ pub(super) async fn read_with<T: Send + 'static>(
     let mut structure = JsonLimits::new(bodies.json_depth_max, bodies.json_values_max);
     let mut writer = body.text(bodies.bytes_max);
     while let Some(chunk) = incoming.next().await {
-        budget.renew();
         let chunk = chunk?;
         structure.check(&chunk)?;
         writer.write(chunk).await.map_err(too_large)?;

@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use multer::Multipart;
-
 use super::blocking::read_stored;
 use super::form::names::{FieldHint, ImageName};
 use super::form::{FieldKind, Form, FormLimits, aliases};
@@ -19,11 +17,13 @@ use crate::api::error::ApiError;
 use crate::http::header::ParsedHeader;
 use crate::model::{ByteSource, Input};
 use crate::storage::spool::{Spool, Upload};
-use framing::FormBody;
+use form_body::FormBody;
 use part::{FormPart, PartStart, PictureContent};
 
+mod form_body;
 mod framing;
 mod part;
+mod splitter;
 mod text;
 mod transfer;
 
@@ -31,8 +31,8 @@ mod transfer;
 const BOUNDARY_BYTES_MAX: usize = 200;
 
 /// Returns the boundary of a `multipart/form-data` content type.
-pub(crate) fn boundary(content_type: &ParsedHeader) -> Option<String> {
-    let boundary = String::from_utf8(content_type.get("boundary")?.to_vec()).ok()?;
+pub(crate) fn boundary(content_type: &ParsedHeader<'_>) -> Option<String> {
+    let boundary = String::from_utf8(content_type.get("boundary")?.into_owned()).ok()?;
     (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()).then_some(boundary)
 }
 
@@ -49,26 +49,18 @@ pub(crate) async fn read(
     announced: Option<u64>,
 ) -> Result<Form, ApiError> {
     let upload = spool.upload(announced).await.map_err(|error| ApiError::from_spool(error, "body"))?;
-    let budget = incoming.part_header_budget();
-    budget.renew();
-    let FormBody { boundary, framing, body } = FormBody::read(incoming, boundary).await?;
-    let mut multipart = Multipart::new(body, boundary);
+    let mut body = FormBody::open(incoming, boundary, &upload, announced).await?;
     let content = FormContent::new(upload);
     let mut reader = FormReader { limits, content: Some(content), charset: None, quoted_uploads: Vec::new() };
-    let mut parts = 0;
-    loop {
-        budget.renew();
-        let next = multipart.next_field().await;
-        let next = next.map_err(|error| if parts == 0 { framing.explain(error) } else { framing::malformed(error) })?;
-        let Some(field) = next else { return reader.finish() };
-        parts += 1;
-        if parts > limits.parts_max {
+    while let Some(head) = body.next_head().await? {
+        if body.parts > limits.parts_max {
             return Err(ApiError::MalformedBody {
                 problem: format!("it has more than {} parts", limits.parts_max).into(),
             });
         }
-        reader.part(FormPart::new(field, budget.clone())?).await?;
+        reader.part(FormPart::new(&head, &mut body)?).await?;
     }
+    reader.finish()
 }
 
 /// A form that is being read.
@@ -213,7 +205,13 @@ impl FormReader<'_> {
     ) -> Result<Input, ApiError> {
         let limits = self.limits;
         let full = |error| ApiError::from_spool(error, place.name);
-        let mut writer = self.content()?.upload.picture(limits.image_bytes_max);
+        let upload = &mut self.content()?.upload;
+        if part.is_spooled {
+            let bytes = part.whole(start).await?;
+            let (picture, source) = upload.take_picture(bytes, limits.image_bytes_max).map_err(full)?;
+            return Ok(Input::Bytes { picture, source });
+        }
+        let mut writer = upload.picture(limits.image_bytes_max);
         for chunk in start.chunks {
             writer.write(chunk).await.map_err(full)?;
         }

@@ -76,10 +76,8 @@ fn unpacked(coding: ContentCoding, body: &[u8], chunk: usize) -> Option<Vec<u8>>
     let bodies = BodyConfig { bytes_max: 1 << 20, ..config.server.bodies.clone() };
     runtime.block_on(async {
         let (mut incoming, _) = incoming(chunks(body, chunk), Some(coding), &bodies);
-        let budget = incoming.part_header_budget();
         let mut bytes = Vec::new();
         while let Some(chunk) = incoming.next().await {
-            budget.renew();
             bytes.extend_from_slice(&chunk.ok()?);
         }
         Some(bytes)

@@ -26,8 +26,15 @@ pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
 
     let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
     let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
-    let resolved =
-        Record::Resolved { purchase: one, upstream: None, poll_url: None, pictures: vec![picture()], usage, at: NOW };
+    let resolved = Record::Resolved {
+        purchase: one,
+        upstream: None,
+        poll_url: None,
+        pictures: vec![picture()],
+        contents: Vec::new(),
+        usage,
+        at: NOW,
+    };
     write(journal, [resolved, Record::Failed { purchase: two, failure: failure.clone(), at: NOW }]).await;
     assert!(journal.unfinished().await.unwrap().is_empty());
     let found = journal.by_fingerprint(job.fingerprint, 5).await.unwrap().remove(0);
@@ -142,6 +149,7 @@ pub(super) async fn an_end_brings_the_upstream_id_that_was_not_written(adapter: 
         upstream: UpstreamId::new(upstream),
         poll_url: Some(format!("/tasks/{upstream}")),
         pictures: vec![picture()],
+        contents: Vec::new(),
         usage: None,
         at: NOW,
     };
@@ -231,6 +239,7 @@ pub(in crate::storage::journal) async fn every_state(journal: &dyn Journal) -> V
                 upstream: None,
                 poll_url: None,
                 pictures: vec![picture()],
+                contents: Vec::new(),
                 usage,
                 at: NOW,
             })
@@ -287,8 +296,15 @@ pub(super) async fn equal_purchases_of_a_day_are_added_up(adapter: Adapter) {
     for (number, usage) in [(1, Some(usage)), (2, Some(usage)), (3, None), (4, None)] {
         let job = JobRecord { idempotency_key: None, ..job_record(number) };
         let purchase = PurchaseId { job: job.id, slot: 0 };
-        let resolved =
-            Record::Resolved { purchase, upstream: None, poll_url: None, pictures: vec![picture(); 2], usage, at: NOW };
+        let resolved = Record::Resolved {
+            purchase,
+            upstream: None,
+            poll_url: None,
+            pictures: vec![picture(); 2],
+            contents: Vec::new(),
+            usage,
+            at: NOW,
+        };
         write(&*adapter.journal, [intent(job, &[2]), resolved]).await;
     }
     let adapter = adapter.reopened_after(HOUR).await;

@@ -132,6 +132,17 @@ CREATE INDEX jobs_delivered ON jobs (shareable, stored_running_ms, id) WHERE sto
 CREATE INDEX pictures_by_digest ON pictures (digest);
 ";
 
+/// From version 8 on. The pages of deleted rows are used again, so that the file grows to what was stored at once.
+const CONTENTS: &str = "
+CREATE TABLE contents (             -- the bytes of small pictures, which have no file
+    purchase_id TEXT NOT NULL,
+    position    INTEGER NOT NULL,
+    bytes       BLOB NOT NULL,
+    PRIMARY KEY (purchase_id, position),
+    FOREIGN KEY (purchase_id, position) REFERENCES pictures (purchase_id, position) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+";
+
 /// From version 1 to 2.
 const ACCOUNTS: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
 /// From version 2 to 3: there was one upstream API only.
@@ -268,7 +279,7 @@ const STEPS: [&[&str]; 7] = [
     &[JOBS_AND_PURCHASES, INDEXES],
     &[REQUEST_FORMATS, UPSTREAM_IDS],
     &[RUNNING_TIME, RESULT_INDEXES, USED_QUOTA],
-    &[CONDITIONS, UNFINISHED_INDEX],
+    &[CONDITIONS, UNFINISHED_INDEX, CONTENTS],
 ];
 
 /// Opens or creates the database in `path`, begins its check, and brings it to [`SCHEMA_VERSION`] in one transaction.
@@ -293,7 +304,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     let check = BackgroundCheck::begin(path, &connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
-        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA, UNFINISHED_INDEX],
+        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA, UNFINISHED_INDEX, CONTENTS],
         (SCHEMA_VERSION, _) => return Ok((connection, check)),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),
         (unknown, _) => {

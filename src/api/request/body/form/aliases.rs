@@ -202,7 +202,10 @@ mod tests {
             assert_eq!(find(name).map(|(found, ..)| found), Some(position), "{name}");
             let plain = plain_name(name).unwrap();
             assert!(is_spelled(name, &plain), "{name}");
-            assert!(!SCALARS.iter().any(|scalar| *plain_name(scalar).unwrap() == *plain), "{name} is OpenAI's own, too");
+            assert!(
+                !SCALARS.iter().any(|scalar| *plain_name(scalar).unwrap() == *plain),
+                "{name} is OpenAI's own, too"
+            );
         }
     }
 }

@@ -3,30 +3,34 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use multer::Field;
 
-use super::framing::malformed;
+use super::form_body::FormBody;
+use super::splitter::{SplitError, joined};
 use super::text;
 use super::transfer::TransferDecoder;
 use crate::api::error::ApiError;
 use crate::api::request::body::form::FormLimits;
-use crate::api::request::body::incoming::PartHeaderBudget;
 use crate::api::request::body::picture_text::{
     HEAD_BYTES, begins_picture, is_encoded_picture, is_picture, is_quoted_upload,
 };
 use crate::http::header::ParsedHeader;
 
+/// Most lines of a head.
+const HEADERS_MAX: usize = 32;
+
 /// A part whose head has been read.
 #[derive(Debug)]
 pub(super) struct FormPart<'r> {
-    field: Field<'r>,
-    budget: PartHeaderBudget,
+    body: &'r mut FormBody,
     pub(super) name: String,
     file_name: Option<String>,
-    content_type: Option<ParsedHeader>,
+    /// The value of the header.
+    content_type: Option<Bytes>,
     decoder: Option<TransferDecoder>,
     /// Decoded bytes that were read ahead.
     ahead: VecDeque<Bytes>,
+    /// The bytes are in the memory of the spool, as one chunk.
+    pub(super) is_spooled: bool,
 }
 
 /// What a part with the name of a picture holds, by its first bytes.
@@ -49,24 +53,55 @@ pub(super) enum PictureContent {
 #[derive(Debug, Default)]
 pub(super) struct PartStart {
     pub(super) chunks: Vec<Bytes>,
-    pub(super) head: Vec<u8>,
+    pub(super) head: Bytes,
     pub(super) whole: bool,
 }
 
+/// The headers of a part that say something of its bytes. Of several of one name, the last counts.
+#[derive(Debug, Default)]
+struct PartHeaders<'h> {
+    disposition: Option<&'h [u8]>,
+    content_type: Option<&'h [u8]>,
+    transfer_encoding: Option<&'h [u8]>,
+}
+
+impl<'h> PartHeaders<'h> {
+    fn parse(head: &'h [u8]) -> Result<Self, SplitError> {
+        let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let Ok(httparse::Status::Complete((_, lines))) = httparse::parse_headers(head, &mut lines) else {
+            return Err(SplitError::UnreadableHead);
+        };
+        let mut headers = Self::default();
+        for line in lines {
+            let is_named = |name: &str| line.name.eq_ignore_ascii_case(name);
+            if is_named("content-disposition") {
+                headers.disposition = Some(line.value);
+            } else if is_named("content-type") {
+                headers.content_type = Some(line.value);
+            } else if is_named("content-transfer-encoding") {
+                headers.transfer_encoding = Some(line.value);
+            }
+        }
+        Ok(headers)
+    }
+}
+
 impl<'r> FormPart<'r> {
-    pub(super) fn new(field: Field<'r>, budget: PartHeaderBudget) -> Result<Self, ApiError> {
-        let header = |name| field.headers().get(name).map(|value| ParsedHeader::parse(value.as_bytes()));
-        // Not by multer, whose parameter names are case-sensitive and lack `name*`.
-        let disposition = header("content-disposition");
+    /// Reads the head of a part, which `body` returned last.
+    pub(super) fn new(head: &Bytes, body: &'r mut FormBody) -> Result<Self, ApiError> {
+        let PartHeaders { disposition, content_type, transfer_encoding } = PartHeaders::parse(head)?;
+        let disposition = disposition.map(ParsedHeader::parse);
         let name = disposition.as_ref().and_then(|disposition| disposition.text("name"));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Err(ApiError::MalformedBody { problem: "a part of the form has no name".into() });
         };
-        let encoding = header("content-transfer-encoding").map(|encoding| encoding.word);
+        let encoding = transfer_encoding.map(|encoding| ParsedHeader::parse(encoding).word);
         let decoder = TransferDecoder::new(encoding.as_deref().unwrap_or_default(), &name)?;
-        let file_name = disposition.and_then(|disposition| disposition.text("filename"));
-        let (content_type, ahead) = (header("content-type"), VecDeque::new());
-        Ok(Self { budget, name, file_name, content_type, decoder: Some(decoder), ahead, field })
+        let file_name = disposition.as_ref().and_then(|disposition| disposition.text("filename")).map(Into::into);
+        let content_type = content_type.map(|value| head.slice_ref(value));
+        let is_spooled = body.is_spooled && decoder.is_identity();
+        let (name, decoder, ahead) = (name.into(), Some(decoder), VecDeque::new());
+        Ok(Self { body, name, file_name, content_type, decoder, ahead, is_spooled })
     }
 
     /// Returns the next bytes, decoded; they may be empty.
@@ -75,10 +110,9 @@ impl<'r> FormPart<'r> {
             return Ok(Some(chunk));
         }
         let Some(decoder) = &mut self.decoder else { return Ok(None) };
-        self.budget.renew();
-        match self.field.chunk().await.map_err(malformed)? {
-            Some(chunk) => decoder.decode(chunk).map(Some),
-            None => self.decoder.take().map(TransferDecoder::finish).transpose(),
+        match self.body.chunk().await? {
+            Some(chunk) => decoder.decode(chunk, &self.name).map(Some),
+            None => self.decoder.take().and_then(|decoder| decoder.finish(&self.name).transpose()).transpose(),
         }
     }
 
@@ -90,10 +124,16 @@ impl<'r> FormPart<'r> {
                 start.whole = true;
                 break;
             };
-            start.head.extend(chunk.iter().take(HEAD_BYTES - start.head.len()));
+            let beginning = chunk.slice(..chunk.len().min(HEAD_BYTES - start.head.len()));
+            start.head = joined(start.head, beginning);
             start.chunks.push(chunk);
         }
         Ok(start)
+    }
+
+    /// Returns the parsed `Content-Type`.
+    fn content_type(&self) -> Option<ParsedHeader<'_>> {
+        self.content_type.as_deref().map(ParsedHeader::parse)
     }
 
     /// Lets the beginning be read again.
@@ -123,18 +163,16 @@ impl<'r> FormPart<'r> {
 
     /// Whether the part declares a type other than text and JSON.
     fn declares_bytes(&self) -> bool {
-        let declared = self.content_type.as_ref().map(|content_type| content_type.word.as_str()).unwrap_or_default();
-        !declared.is_empty()
-            && !declared.starts_with("text/")
-            && !self.declares_json()
-            && !declared.starts_with("multipart/")
+        let Some(declared) = self.content_type() else { return false };
+        !declared.word.is_empty()
+            && !declared.word.starts_with("text/")
+            && !is_json_type(&declared)
+            && !declared.word.starts_with("multipart/")
     }
 
     /// Whether the part declares to be JSON.
     pub(super) fn declares_json(&self) -> bool {
-        self.content_type
-            .as_ref()
-            .is_some_and(|content_type| content_type.word == "application/json" || content_type.word.ends_with("+json"))
+        self.content_type().is_some_and(|declared| is_json_type(&declared))
     }
 
     /// Returns what a picture's part holds.
@@ -172,20 +210,29 @@ impl<'r> FormPart<'r> {
         limits: &FormLimits,
         charset: Option<&str>,
     ) -> Result<text::FieldText, ApiError> {
-        let mut bytes = Vec::new();
+        let mut bytes = Bytes::new();
         while let Some(chunk) = self.chunk().await? {
             if bytes.len() + chunk.len() > limits.text_bytes_max {
                 let (param, max) = (self.name, limits.text_bytes_max);
                 return Err(ApiError::TextTooLong { param, unit: "bytes", max });
             }
-            bytes.extend_from_slice(&chunk);
+            bytes = joined(bytes, chunk);
         }
-        let is_file = self.is_named_file();
-        if is_file && !text::is_text(&bytes) && text::declared(self.content_type.as_ref()).is_none() {
+        let content_type = self.content_type();
+        if self.is_named_file() && !text::is_text(&bytes) && text::declared(content_type.as_ref()).is_none() {
             return Err(ApiError::InvalidType { param: self.name, expected: "a string", got: "a file" });
         }
-        let text = text::decode(&bytes, self.content_type.as_ref(), charset, &self.name)?;
+        let text = text::decode(&bytes, content_type.as_ref(), charset, &self.name)?;
         Ok(if self.declares_json() { text::of_json(text) } else { text::FieldText::Text(text) })
+    }
+
+    /// Returns all bytes of a part whose beginning has been read.
+    pub(super) async fn whole(mut self, start: PartStart) -> Result<Bytes, ApiError> {
+        let mut bytes = start.chunks.into_iter().fold(Bytes::new(), joined);
+        while let Some(chunk) = self.chunk().await? {
+            bytes = joined(bytes, chunk);
+        }
+        Ok(bytes)
     }
 
     /// Reads to the end of the part and returns the number of bytes.
@@ -196,4 +243,8 @@ impl<'r> FormPart<'r> {
         }
         Ok(bytes)
     }
+}
+
+fn is_json_type(content_type: &ParsedHeader<'_>) -> bool {
+    content_type.word == "application/json" || content_type.word.ends_with("+json")
 }

@@ -24,7 +24,7 @@ impl From<FieldText> for Scalar {
 }
 
 /// Returns the character set that a part declares.
-pub(super) fn declared(content_type: Option<&ParsedHeader>) -> Option<String> {
+pub(super) fn declared(content_type: Option<&ParsedHeader<'_>>) -> Option<String> {
     content_type?.text("charset").map(|charset| charset.trim().to_lowercase()).filter(|charset| !charset.is_empty())
 }
 
@@ -36,7 +36,7 @@ pub(super) fn declared(content_type: Option<&ParsedHeader>) -> Option<String> {
 /// [`ApiError::MalformedBody`] for a character set that is not known, and for bytes that are none of its characters.
 pub(super) fn decode(
     bytes: &[u8],
-    content_type: Option<&ParsedHeader>,
+    content_type: Option<&ParsedHeader<'_>>,
     of_form: Option<&str>,
     name: &str,
 ) -> Result<String, ApiError> {

@@ -7,14 +7,7 @@ use crate::api::request::body::picture_text::base64::Decoder;
 
 /// Decodes the bytes of a part as they arrive.
 #[derive(Debug)]
-pub(super) struct TransferDecoder {
-    /// The part, for messages.
-    name: String,
-    encoding: TransferEncoding,
-}
-
-#[derive(Debug)]
-enum TransferEncoding {
+pub(super) enum TransferDecoder {
     /// 7bit, 8bit and binary.
     Identity,
     Base64(Decoder),
@@ -27,19 +20,23 @@ impl TransferDecoder {
     ///
     /// [`ApiError::MalformedBody`] for an encoding that is not known, naming it.
     pub(super) fn new(encoding: &str, name: &str) -> Result<Self, ApiError> {
-        let encoding = match encoding {
-            "" | "7bit" | "8bit" | "binary" | "identity" => TransferEncoding::Identity,
-            "base64" => TransferEncoding::Base64(Decoder::default()),
-            "quoted-printable" => TransferEncoding::QuotedPrintable(Vec::new()),
+        match encoding {
+            "" | "7bit" | "8bit" | "binary" | "identity" => Ok(Self::Identity),
+            "base64" => Ok(Self::Base64(Decoder::default())),
+            "quoted-printable" => Ok(Self::QuotedPrintable(Vec::new())),
             other => {
                 let problem = format!(
                     "the part '{name}' has the Content-Transfer-Encoding '{other}'; binary, base64 and quoted-printable are \
                      supported"
                 );
-                return Err(ApiError::MalformedBody { problem: problem.into() });
+                Err(ApiError::MalformedBody { problem: problem.into() })
             }
-        };
-        Ok(Self { name: name.to_owned(), encoding })
+        }
+    }
+
+    /// Whether the bytes are sent as they are.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(self, Self::Identity)
     }
 
     /// Decodes the next bytes.
@@ -47,16 +44,12 @@ impl TransferDecoder {
     /// # Errors
     ///
     /// [`ApiError::MalformedBody`] for bytes that are not encoded as declared.
-    pub(super) fn decode(&mut self, chunk: Bytes) -> Result<Bytes, ApiError> {
+    pub(super) fn decode(&mut self, chunk: Bytes, name: &str) -> Result<Bytes, ApiError> {
         let mut bytes = Vec::new();
-        match &mut self.encoding {
-            TransferEncoding::Identity => return Ok(chunk),
-            TransferEncoding::Base64(decoder) => {
-                if decoder.push(&chunk, &mut bytes).is_err() {
-                    return Err(self.invalid("base64"));
-                }
-            }
-            TransferEncoding::QuotedPrintable(pending) => {
+        match self {
+            Self::Identity => return Ok(chunk),
+            Self::Base64(decoder) => decoder.push(&chunk, &mut bytes).map_err(|_| invalid(name, "base64"))?,
+            Self::QuotedPrintable(pending) => {
                 for &byte in &chunk {
                     unquote(pending, byte, &mut bytes);
                 }
@@ -65,29 +58,26 @@ impl TransferDecoder {
         Ok(bytes.into())
     }
 
-    /// Returns the last bytes.
+    /// Returns the last bytes, if there are any.
     ///
     /// # Errors
     ///
     /// As [`TransferDecoder::decode`].
-    pub(super) fn finish(mut self) -> Result<Bytes, ApiError> {
+    pub(super) fn finish(self, name: &str) -> Result<Option<Bytes>, ApiError> {
         let mut bytes = Vec::new();
-        match std::mem::replace(&mut self.encoding, TransferEncoding::Identity) {
-            TransferEncoding::Identity => {}
-            TransferEncoding::Base64(decoder) => {
-                decoder.finish(&mut bytes).map_err(|_| self.invalid("base64"))?;
-            }
-            TransferEncoding::QuotedPrintable(pending) => bytes = pending,
+        match self {
+            Self::Identity => {}
+            Self::Base64(decoder) => decoder.finish(&mut bytes).map_err(|_| invalid(name, "base64"))?,
+            Self::QuotedPrintable(pending) => bytes = pending,
         }
-        Ok(bytes.into())
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()).map(Bytes::from))
     }
+}
 
-    fn invalid(&self, encoding: &str) -> ApiError {
-        let name = &self.name;
-        let problem =
-            format!("the part '{name}' declares the Content-Transfer-Encoding {encoding}, and its bytes are none");
-        ApiError::MalformedBody { problem: problem.into() }
-    }
+fn invalid(name: &str, encoding: &str) -> ApiError {
+    let problem =
+        format!("the part '{name}' declares the Content-Transfer-Encoding {encoding}, and its bytes are none");
+    ApiError::MalformedBody { problem: problem.into() }
 }
 
 /// Decodes one byte of quoted-printable text: `=C3` is a byte, `=` at the end of a line is nothing; anything else is itself.
@@ -118,9 +108,9 @@ mod tests {
         let mut decoder = TransferDecoder::new(encoding, "image")?;
         let mut bytes = Vec::new();
         for chunk in text.as_bytes().chunks(chunk) {
-            bytes.extend_from_slice(&decoder.decode(Bytes::copy_from_slice(chunk))?);
+            bytes.extend_from_slice(&decoder.decode(Bytes::copy_from_slice(chunk), "image")?);
         }
-        bytes.extend_from_slice(&decoder.finish()?);
+        bytes.extend_from_slice(&decoder.finish("image")?.unwrap_or_default());
         Ok(bytes)
     }
 

@@ -281,6 +281,7 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
             upstream: None,
             poll_url: None,
             pictures: vec![picture],
+            contents: Vec::new(),
             usage: None,
             at: NOW,
         })
