@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -73,14 +75,11 @@ impl Lifecycle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let abort = self.shared.abort.clone();
         let alarm = PanicAlarm { lifecycle: self.clone(), name, armed: true };
-        async move {
-            let mut alarm = alarm;
-            abort.run_until_cancelled(task).await;
-            alarm.armed = false;
-        }
-        .instrument(tracing::debug_span!("task", name))
+        // No async block: it would hold the task twice, as what it captured and as what it awaits, and a connection's is large.
+        task.with_cancellation_token_owned(self.shared.abort.clone())
+            .map(move |_| alarm.disarm())
+            .instrument(tracing::debug_span!("task", name))
     }
 
     /// Resolves when the process begins to stop.
@@ -157,6 +156,12 @@ struct PanicAlarm {
     lifecycle: Lifecycle,
     name: &'static str,
     armed: bool,
+}
+
+impl PanicAlarm {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
 }
 
 impl Drop for PanicAlarm {

@@ -21,6 +21,7 @@ pub(crate) struct StorageConfig {
     #[serde(rename = "results_ttl_s", deserialize_with = "seconds")]
     pub(crate) results_ttl: Duration,
     pub(crate) results_bytes_max: u64,
+    pub(crate) journal_picture_bytes_max: u64,
     pub(crate) free_bytes_min: u64,
     #[serde(rename = "eviction_interval_s", deserialize_with = "seconds")]
     pub(crate) eviction_interval: Duration,

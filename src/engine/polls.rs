@@ -20,7 +20,8 @@ pub(super) struct PollSchedule {
     planner: PollPlanner,
     /// How much more expensive polls are at the moment.
     price: PollPrice,
-    planned: HashMap<PurchaseId, PlannedPoll>,
+    /// In boxes, because a map keeps room for many more than it has.
+    planned: HashMap<PurchaseId, Box<PlannedPoll>>,
     queue: PollQueue<(PurchaseId, u32)>,
     /// The accounts of purchases; the index is the account's number in the queue. Few: they are named in the
     /// configuration.
@@ -77,8 +78,8 @@ impl PollSchedule {
     /// Plans the next poll of a purchase again, if that makes it earlier. A poll that has become too early costs little,
     /// and no purchase may be postponed again and again.
     pub(super) fn replan(&mut self, purchase: PurchaseId, latencies: &mut LatencyModel, now: Instant) {
-        let Some(PlannedPoll { at, poll, .. }) = self.planned.get(&purchase) else { return };
-        let (before, poll) = (*at, poll.clone());
+        let Some(planned) = self.planned.get(&purchase) else { return };
+        let (before, poll) = (planned.at, planned.poll.clone());
         let (at, chance) = self.best(&poll, latencies, now, 0.0);
         if at < before {
             self.push(purchase, poll, at, chance);
@@ -91,7 +92,7 @@ impl PollSchedule {
         let replannable = self
             .planned
             .iter()
-            .filter(|(_, planned)| planned.poll.troubles == 0 && planned.at > now && planned.poll.class == *class);
+            .filter(|(_, planned)| planned.poll.troubles == 0 && planned.at > now && *planned.poll.class == *class);
         let mut replannable: Vec<PurchaseId> = replannable.map(|(&purchase, _)| purchase).collect();
         replannable.sort_unstable();
         replannable
@@ -166,7 +167,7 @@ impl PollSchedule {
             self.accounts.len() - 1
         });
         self.plans = self.plans.wrapping_add(1);
-        self.planned.insert(purchase, PlannedPoll { plan: self.plans, at, poll });
+        self.planned.insert(purchase, Box::new(PlannedPoll { plan: self.plans, at, poll }));
         self.queue.push(at, (purchase, self.plans), account, chance);
     }
 }
@@ -237,7 +238,7 @@ mod tests {
                     input_url_guards: InputUrlGuards::default(),
                 },
                 account: AccountId(account.into()),
-                class: class("low"),
+                class: class("low").into(),
                 accepted: self.start.into_std(),
                 working_at: Duration::ZERO,
                 troubles: 0,
@@ -436,7 +437,7 @@ mod tests {
         for slot in [3, 0, 2] {
             polls.plan(slot, polls.poll("a"));
         }
-        polls.plan(1, NextPoll { class: class("high"), ..polls.poll("a") });
+        polls.plan(1, NextPoll { class: class("high").into(), ..polls.poll("a") });
         polls.plan(4, NextPoll { troubles: 1, ..polls.poll("a") });
         polls.plan_soon(5, "a");
         let replannable = polls.schedule.replannable(&class("low"), polls.now);

@@ -80,6 +80,7 @@ impl Fixture {
             upstream: None,
             poll_url: None,
             pictures: vec![picture],
+            contents: Vec::new(),
             usage,
             at,
         };

@@ -95,13 +95,17 @@ pub(super) fn verify(
                     found.pictures += 1;
                     found.bytes += picture.bytes;
                 }
-                let damage = known.entry(picture.digest).or_insert_with(|| examine(store, &picture)).clone();
+                let damage = match known.get(&picture.digest) {
+                    Some(damage) => damage.clone(),
+                    None => damage_of(ledger, store, &picture)?,
+                };
+                known.insert(picture.digest, damage.clone());
                 let Some(damage) = damage else { continue };
                 // A gateway that runs may have evicted it, or fetched it again.
                 let now = ledger.job(job.record.id)?.filter(|now| !now.evicted);
                 let same =
                     now.iter().flat_map(pictures).nth(index).is_some_and(|(.., now)| now.digest == picture.digest);
-                if !same || examine(store, &picture).is_none() {
+                if !same || damage_of(ledger, store, &picture)?.is_none() {
                     continue;
                 }
                 damaged.push((job.record.id, index));
@@ -131,6 +135,25 @@ pub(super) fn verify(
         found.last_is_of(None, Some(orphan.digest));
     }
     Ok((found, damaged))
+}
+
+/// Returns what is wrong with a stored picture, which is in the journal or a file.
+fn damage_of(
+    ledger: &dyn Ledger,
+    store: &dyn PictureStore,
+    picture: &StoredPicture,
+) -> Result<Option<PictureDamage>, Error> {
+    let copies = ledger.picture_copies(&picture.digest)?;
+    if copies.iter().any(|copy| Digest::of(copy) == picture.digest) {
+        return Ok(None);
+    }
+    Ok(match (examine(store, picture), copies.first()) {
+        (Some(PictureDamage::Missing), Some(copy)) if copy.len() as u64 != picture.bytes => {
+            Some(PictureDamage::Length { found: copy.len() as u64, recorded: picture.bytes })
+        }
+        (Some(PictureDamage::Missing), Some(_)) => Some(PictureDamage::OtherBytes),
+        (damage, _) => damage,
+    })
 }
 
 impl Verification {

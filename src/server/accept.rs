@@ -10,18 +10,25 @@
 //! to a target that is too long. A head that does not arrive in time gets no response: the connection is closed. OpenAI's
 //! clients show such a status without a message and do not retry.
 
+use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::header::HOST;
 use axum::http::{HeaderValue, Version};
+use axum::response::Response;
+use axum::{BoxError, Router};
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -59,16 +66,19 @@ pub struct CloseConnection;
 ///
 /// Returns when `stop` is cancelled; see [`HttpServer::serve`].
 pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, stop: CancellationToken) {
-    let server = HttpServer {
+    local(router, lifecycle).serve(Listener::Tcp(listener), stop).await;
+}
+
+fn local(router: Router, lifecycle: Lifecycle) -> HttpServer {
+    HttpServer {
         listener_name: "local",
-        router,
+        service: Arc::new(router),
         limits: ConnectionLimits::TRUSTED,
         limiter: ConnectionLimiter::unlimited(),
         refusals: Refusals::default(),
         metrics: ConnectionMetrics::default(),
         lifecycle,
-    };
-    server.serve(Listener::Tcp(listener), stop).await;
+    }
 }
 
 /// What a connection over a limit is sent: whole HTTP/1.1 responses, head and body, that close the connection.
@@ -80,12 +90,23 @@ pub(crate) struct Refusals {
     pub(crate) per_address: Bytes,
 }
 
+/// What answers the requests of a listener.
+pub trait HttpService: fmt::Debug + Send + Sync + 'static {
+    fn respond(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response>;
+}
+
+impl HttpService for Router {
+    fn respond(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(Self::clone(&self).oneshot(request).map(|response| response.unwrap_or_else(|never| match never {})))
+    }
+}
+
 /// What is served and within which limits. Cheap to clone: several listeners may share one.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpServer {
     /// For metrics and logs.
     pub(crate) listener_name: &'static str,
-    pub(crate) router: Router,
+    pub(crate) service: Arc<dyn HttpService>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) limiter: ConnectionLimiter,
     pub(crate) refusals: Refusals,
@@ -98,6 +119,7 @@ impl HttpServer {
     ///
     /// Returns as soon as nothing new is accepted; open connections are tasks of the lifecycle.
     pub(crate) async fn serve(self, listener: Listener, stop: CancellationToken) {
+        let server = Arc::new(self);
         let refusal_permits = Arc::new(Semaphore::new(REFUSALS_MAX));
         let mut last_logged: Option<Instant> = None;
         loop {
@@ -106,13 +128,13 @@ impl HttpServer {
                 () = stop.cancelled() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.start_connection(stream, peer, &listener, &stop, &refusal_permits),
+                Ok((stream, peer)) => server.start_connection(stream, peer, &listener, &stop, &refusal_permits),
                 Err(error) => {
-                    self.metrics.accept_error(self.listener_name);
+                    server.metrics.accept_error(server.listener_name);
                     if last_logged.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
                         last_logged = Some(Instant::now());
                         tracing::warn!(
-                            listener = self.listener_name,
+                            listener = server.listener_name,
                             %error,
                             "accepting a connection failed; trying again every 50 ms"
                         );
@@ -124,7 +146,7 @@ impl HttpServer {
     }
 
     fn start_connection(
-        &self,
+        self: &Arc<Self>,
         stream: AcceptedStream,
         peer: Peer,
         listener: &Listener,
@@ -140,12 +162,12 @@ impl HttpServer {
         match self.limiter.acquire(address, &timers) {
             Ok(slot) => {
                 self.metrics.accepted(self.listener_name);
-                let (server, stop) = (self.clone(), stop.clone());
+                let (server, stop) = (Arc::clone(self), stop.clone());
                 self.lifecycle.spawn("connection", async move {
                     // In a box: a TLS handshake takes much more memory than the connection does afterwards.
                     let socket = Box::pin(server.handshake(stream, peer, tls.as_ref(), &timers)).await;
                     if let Some(socket) = socket {
-                        server.serve_connection(socket, peer, timers, stop).await;
+                        server.serve_connection(socket, peer, &timers, &stop).await;
                     }
                     drop(slot);
                 });
@@ -214,16 +236,25 @@ impl HttpServer {
     }
 
     async fn serve_connection(
-        self,
+        &self,
         socket: Socket,
         peer: Peer,
-        timers: Arc<ConnectionTimers>,
-        stop: CancellationToken,
+        timers: &Arc<ConnectionTimers>,
+        stop: &CancellationToken,
     ) {
         let handle = ConnectionHandle::default();
-        let io = TokioIo::new(FlushTrackedStream::new(socket, handle.clone()));
-        let (router, request_timers) = (self.router.clone(), Arc::clone(&timers));
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut stream = FlushTrackedStream::new(socket, handle.clone());
+        let version = tokio::select! {
+            biased;
+            is_http2 = stream.is_http2() => is_http2,
+            () = stop.cancelled() => return,
+            reason = timers.expired() => {
+                self.metrics.closed(self.listener_name, reason);
+                return;
+            }
+        };
+        let (service, request_timers) = (Arc::clone(&self.service), Arc::clone(timers));
+        let responder = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let is_http2 = request.version() == Version::HTTP_2;
             let guard = request_timers.begin_request(is_http2);
             let request_guard = Arc::clone(&guard);
@@ -231,85 +262,134 @@ impl HttpServer {
             copy_authority_to_host(&mut request);
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(handle.clone());
-            let router = router.clone();
+            let responding = Arc::clone(&service).respond(request);
             async move {
-                let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+                let response = responding.await;
                 match response.extensions().get::<CloseConnection>() {
                     Some(CloseConnection) => Err(io::Error::other("closed on purpose")),
                     None => Ok(response.map(|body| TrackedBody::response(body, guard, is_http2))),
                 }
             }
         });
-        // Pinned where it is made: every move would reserve stack space for another copy in this task.
-        let mut connection = std::pin::pin!(self.limits.builder().serve_connection(io, service).into_owned());
+        let io = TokioIo::new(stream);
+        let result = match version {
+            Ok(false) => {
+                // Pinned where it is made: every move would reserve room for another copy in this task.
+                let connection = std::pin::pin!(self.limits.http1().serve_connection(io, responder));
+                self.run(connection, peer, timers, stop).await
+            }
+            Ok(true) => {
+                // In a box: connections over HTTP/1.1 shall not hold room for it.
+                let mut connection = Box::pin(self.limits.http2().serve_connection(io, responder));
+                self.run(connection.as_mut(), peer, timers, stop).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = result {
+            tracing::debug!(?peer, %error, "connection ended with an error");
+        }
+    }
+
+    /// Runs the HTTP of a connection until it ends, or is closed because of a deadline or of the stop.
+    async fn run<C>(
+        &self,
+        mut connection: Pin<&mut C>,
+        peer: Peer,
+        timers: &ConnectionTimers,
+        stop: &CancellationToken,
+    ) -> Result<(), BoxError>
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
         let mut closing = false;
-        let result = loop {
+        loop {
             let expired = tokio::select! {
                 biased;
-                result = connection.as_mut() => break result,
+                result = connection.as_mut() => return Ok(result?),
                 () = stop.cancelled(), if !closing => None,
                 reason = timers.expired() => Some(reason),
             };
             if let Some(reason) = expired {
                 if closing {
-                    break Ok(());
+                    return Ok(());
                 }
                 self.metrics.closed(self.listener_name, reason);
                 if reason != CloseReason::IdleTimeout {
                     tracing::debug!(?peer, ?reason, "connection closed");
-                    break Ok(());
+                    return Ok(());
                 }
                 // No request is in progress: the peer is notified, and the rest of the last response may still be written.
                 timers.start_closing();
             }
             closing = true;
             connection.as_mut().graceful_shutdown();
-        };
-        if let Err(error) = result {
-            tracing::debug!(?peer, %error, "connection ended with an error");
         }
     }
 }
 
 impl ConnectionLimits {
-    /// Returns the settings of the HTTP library.
+    /// Returns the settings of the HTTP library for HTTP/1.1.
     ///
-    /// - `half_close` of HTTP/1.1 stays off: a client that ends its direction after the request looks like one that has
-    ///   disconnected, and its request is dropped. With `half_close` no disconnect would be seen before the response is
-    ///   written, so waiters of abandoned jobs would be counted as present, and a finished picture as delivered.
-    /// - The library has no setting against floods of SETTINGS, PING or PRIORITY frames. It holds one answer to each kind
-    ///   at a time and reads no further until that is written, so such a flood costs processor time and no memory.
-    fn builder(&self) -> auto::Builder<TokioExecutor> {
-        let Self { http1, http2, .. } = self;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+    /// `half_close` stays off: a client that ends its direction after the request looks like one that has disconnected, and its
+    /// request is dropped. With `half_close` no disconnect would be seen before the response is written, so waiters of
+    /// abandoned jobs would be counted as present, and a finished picture as delivered.
+    fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
         // `ConnectionTimers` has the timeouts of heads and of idle connections.
-        builder.http1().header_read_timeout(None).max_buf_size(http1.buffer_bytes);
-        if http1.headers_max != HEADERS_WITHOUT_ALLOCATION {
-            builder.http1().max_headers(http1.headers_max);
+        builder.header_read_timeout(None).max_buf_size(self.http1.buffer_bytes);
+        if self.http1.headers_max != HEADERS_WITHOUT_ALLOCATION {
+            builder.max_headers(self.http1.headers_max);
         }
         builder
-            .http2()
+    }
+
+    /// Returns the settings of the HTTP library for HTTP/2.
+    ///
+    /// The library has no setting against floods of SETTINGS, PING or PRIORITY frames. It holds one answer to each kind at a
+    /// time and reads no further until that is written, so such a flood costs processor time and no memory.
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let limits = &self.http2;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
             .timer(TokioTimer::new())
-            .max_concurrent_streams(http2.streams_max)
-            .max_header_list_size(http2.header_bytes_max)
-            .max_pending_accept_reset_streams(http2.pending_resets_max)
-            .max_local_error_reset_streams(http2.error_resets_max)
-            .initial_stream_window_size(http2.stream_window_bytes)
-            .initial_connection_window_size(http2.connection_window_bytes)
-            .max_send_buf_size(http2.send_buffer_bytes)
-            .keep_alive_interval(http2.ping_interval)
-            .keep_alive_timeout(http2.ping_timeout);
+            .max_concurrent_streams(limits.streams_max)
+            .max_header_list_size(limits.header_bytes_max)
+            .max_pending_accept_reset_streams(limits.pending_resets_max)
+            .max_local_error_reset_streams(limits.error_resets_max)
+            .initial_stream_window_size(limits.stream_window_bytes)
+            .initial_connection_window_size(limits.connection_window_bytes)
+            .max_send_buf_size(limits.send_buffer_bytes)
+            .keep_alive_interval(limits.ping_interval)
+            .keep_alive_timeout(limits.ping_timeout);
         builder
     }
 }
 
 /// Over HTTP/2 the host is in `:authority`; the modules behind look for it in `Host` (RFC 9113 §8.3.1).
-fn copy_authority_to_host(request: &mut axum::extract::Request) {
+fn copy_authority_to_host(request: &mut Request) {
     if request.version() == Version::HTTP_2
         && !request.headers().contains_key(HOST)
         && let Some(authority) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         request.headers_mut().insert(HOST, host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::timers::stream::TimedStream;
+
+    #[tokio::test]
+    async fn a_connection_holds_little() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = local(Router::new(), Lifecycle::default());
+        let timers = ConnectionTimers::new(&server.limits);
+        let socket = Socket::Tcp(TimedStream::new(stream, Arc::clone(&timers)));
+        let stop = CancellationToken::new();
+        let size = size_of_val(&server.serve_connection(socket, Peer::Local, &timers, &stop));
+        assert!(size <= 1900, "{size} bytes");
     }
 }

@@ -1,12 +1,15 @@
 //! The bytes of a connection, below the HTTP library.
 //!
-//! Two things happen here that the library has no interface for:
+//! Three things happen here that the library has no interface for:
 //! - Finding out whether a response was *written* while the connection was still open. The library takes a body long before its
 //!   last byte is sent; but it flushes the socket only after everything it held has been written, and a connection that breaks
 //!   first is never flushed again.
 //! - *Interim responses* (`102 Processing`) while a handler works. On HTTP/1.1 they may precede a response whose first byte has
 //!   not been sent. Meanwhile the library polls the socket for reading, to notice a disconnect, and that is when they are
 //!   written; once the library begins to write the response they are dropped, unless one is half written.
+//! - Finding out *which version of HTTP* a client speaks. `hyper_util::server::conn::auto` does that too, but holds the state of
+//!   both versions, and hands the parser the bytes that it looked at in a read of their own. The parser then has a part of a
+//!   head and doubles its buffer for the rest, which costs every connection 8 KB until it ends.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,8 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use bytes::BufMut;
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 /// Handle to the writes of one connection. Cheap to clone.
@@ -44,6 +48,8 @@ struct Interim {
 
 /// Says that the request was understood and is being worked on (RFC 2518 §10.1).
 const PROCESSING: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
+/// The first bytes of every connection over HTTP/2 (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl ConnectionHandle {
     /// Resolves to `true` once everything handed over so far has been written, to `false` when the connection ended first.
@@ -98,11 +104,33 @@ impl State {
 pub(super) struct FlushTrackedStream<S> {
     stream: S,
     handle: ConnectionHandle,
+    /// Bytes that were read to find out the version, and that the library has not read yet.
+    read_ahead: Vec<u8>,
 }
 
 impl<S> FlushTrackedStream<S> {
     pub(super) fn new(stream: S, handle: ConnectionHandle) -> Self {
-        Self { stream, handle }
+        Self { stream, handle, read_ahead: Vec::new() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> FlushTrackedStream<S> {
+    /// Returns whether the client speaks HTTP/2, once enough has been received to tell. Nothing is taken from what
+    /// [`AsyncRead`] returns later.
+    ///
+    /// # Errors
+    ///
+    /// The stream's.
+    pub(super) async fn is_http2(&mut self) -> io::Result<bool> {
+        let received = &mut self.read_ahead;
+        while received.len() < HTTP2_PREFACE.len() {
+            let missing = HTTP2_PREFACE.len() - received.len();
+            let count = self.stream.read_buf(&mut received.limit(missing)).await?;
+            if count == 0 || !HTTP2_PREFACE.starts_with(received) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -144,7 +172,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FlushTrackedStream<S> {
         if let Poll::Ready(Err(error)) = self.poll_interim(cx) {
             return Poll::Ready(Err(error));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let count = self.read_ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.read_ahead[..count]);
+        self.read_ahead.drain(..count);
+        // What follows is read into the same buffer: a head in two pieces would cost the library a larger one.
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Pending | Poll::Ready(Err(_)) if count > 0 => Poll::Ready(Ok(())),
+            result => result,
+        }
     }
 }
 
@@ -217,6 +252,50 @@ mod tests {
             Poll::Ready(count) => String::from_utf8_lossy(&bytes[..count.unwrap()]).into_owned(),
             Poll::Pending => String::new(),
         }
+    }
+
+    #[tokio::test]
+    async fn the_version_is_found_out_and_nothing_is_lost() {
+        let preface = std::str::from_utf8(HTTP2_PREFACE).unwrap();
+        for (sent, is_http2) in [
+            (format!("{preface}frames"), true),
+            ("PRI * HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), false),
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), false),
+            (preface[..10].to_owned(), false),
+            ("P".to_owned(), false),
+            (String::new(), false),
+        ] {
+            for piece in [1, 7, 1000] {
+                let (ours, mut theirs) = tokio::io::duplex(3);
+                let sending = async {
+                    for piece in sent.as_bytes().chunks(piece) {
+                        theirs.write_all(piece).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                    drop(theirs);
+                };
+                let reading = async {
+                    let mut ours = FlushTrackedStream::new(ours, ConnectionHandle::default());
+                    assert_eq!(ours.is_http2().await.unwrap(), is_http2, "{sent:?} by {piece}");
+                    let mut read = String::new();
+                    ours.read_to_string(&mut read).await.unwrap();
+                    assert_eq!(read, sent, "by {piece}");
+                };
+                tokio::join!(sending, reading);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_is_read_at_once_although_its_start_was_looked_at() {
+        let (ours, mut theirs) = tokio::io::duplex(1000);
+        let mut ours = FlushTrackedStream::new(ours, ConnectionHandle::default());
+        let head = b"GET / HTTP/1.1\r\nhost: example.com\r\n\r\n";
+        theirs.write_all(head).await.unwrap();
+        assert!(!ours.is_http2().await.unwrap());
+        let mut buffer = [0; 1000];
+        let count = ours.read(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..count], head);
     }
 
     #[tokio::test]

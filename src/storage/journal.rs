@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+mod content;
 #[cfg(test)]
 mod contract;
 mod ledger;
@@ -13,6 +14,7 @@ mod sqlite;
 mod stored;
 mod traits;
 
+pub(crate) use content::PictureContent;
 pub(crate) use ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes};
 pub(crate) use record::{JobRecord, Record, Resolution, WebhookEnd};
 #[cfg(test)]

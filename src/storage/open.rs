@@ -60,6 +60,11 @@ pub(crate) enum StorageError {
          the pictures in {directory}/orphans for storage.results_ttl_s"
     )]
     NewJournal { directory: PathBuf, pictures: usize, problem: String },
+    #[error(
+        "{directory} had a journal with pictures in it, and {problem}: what was bought is not known, and requests would buy it again. \
+         Restore {JOURNAL} from a backup; or start once with `serve --accept-new-journal`, which begins a new journal"
+    )]
+    LostJournal { directory: PathBuf, problem: String },
 }
 
 /// Opens the storage. `fresh_key` becomes the signing key when there is none.
@@ -102,7 +107,11 @@ pub(crate) async fn open(
 
     let (pictures, orphans) = (directory.below("results")?, directory.below("orphans")?);
     let store = PictureDirectory::open(&pictures, &orphans).map_err(unusable(&pictures))?;
-    let results = Results::new(Box::new(store), cache.memory_bytes_max, cache.memory_picture_bytes_max);
+    if storage.accept_new_journal && !journal.has_jobs().await? {
+        store.forget_recorded().map_err(unusable(&pictures))?;
+    }
+    let results = Results::new(Box::new(store), cache.memory_bytes_max, cache.memory_picture_bytes_max)
+        .recording_in(Arc::clone(&journal), storage.journal_picture_bytes_max);
     let state = StateDirectory::new(directory.below("learned")?, path.join("signing.key"));
     let signing_key = state.signing_key(fresh_key).map_err(unusable(&path))?;
     let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(storage));
@@ -118,9 +127,13 @@ pub(crate) async fn open(
     })
 }
 
-/// Returns the stored pictures of a data directory for reading alone, beside a gateway that may be running.
+/// Returns the pictures of a data directory that are files for reading alone, beside a gateway that may be running.
 pub(crate) fn stored_pictures(directory: &Path) -> Box<dyn PictureStore> {
-    Box::new(PictureDirectory::beside(directory.join("results"), directory.join("orphans")))
+    Box::new(picture_directory(directory))
+}
+
+fn picture_directory(directory: &Path) -> PictureDirectory {
+    PictureDirectory::beside(directory.join("results"), directory.join("orphans"))
 }
 
 /// Opens the learned state alone, while no gateway runs.
@@ -144,16 +157,17 @@ pub(crate) fn check_journal(storage: &StorageConfig) -> Result<(), StorageError>
     missing(&directory.join(JOURNAL)).map_or(Ok(()), |problem| refuse_without_journal(directory, problem))
 }
 
-/// Fails when pictures are stored. Blocks.
+/// Fails when pictures are stored, or were in the journal. Blocks.
 fn refuse_without_journal(directory: &Path, problem: &str) -> Result<(), StorageError> {
-    let pictures = stored_pictures(directory)
-        .list()
-        .and_then(|mut listing| listing.try_fold(0, |count, picture| picture.map(|_| count + 1)))
-        .map_err(|error| StorageError::Io { path: directory.to_owned(), error })?;
-    if pictures == 0 {
-        return Ok(());
+    let unusable = |error| StorageError::Io { path: directory.to_owned(), error };
+    let store = picture_directory(directory);
+    let listed = store.list().and_then(|mut listing| listing.try_fold(0, |count, picture| picture.map(|_| count + 1)));
+    let (directory, problem) = (directory.to_owned(), problem.to_owned());
+    match listed.map_err(unusable)? {
+        0 if store.has_recorded().map_err(unusable)? => Err(StorageError::LostJournal { directory, problem }),
+        0 => Ok(()),
+        pictures => Err(StorageError::NewJournal { directory, pictures, problem }),
     }
-    Err(StorageError::NewJournal { directory: directory.to_owned(), pictures, problem: problem.to_owned() })
 }
 
 /// Returns what is wrong with the file of a journal that must not be new.

@@ -6,6 +6,13 @@ use serde_json::json;
 
 use crate::harness::{Answer, Edit, Gateway, Upstream, until};
 
+/// Small pictures are stored in the journal otherwise.
+const EVERY_PICTURE_A_FILE: (&str, &str) = ("storage.journal_picture_bytes_max", "0");
+
+async fn on_files(upstream: &Upstream) -> Gateway {
+    Gateway::with(upstream, &[EVERY_PICTURE_A_FILE]).await
+}
+
 /// Removes, cuts or changes files.
 fn spoil(files: Vec<PathBuf>, how: &str) {
     for file in files {
@@ -33,7 +40,7 @@ async fn metric(gateway: &Gateway, line: &str) -> bool {
 
 /// A gateway that gives a refetch up after a second.
 async fn quick(upstream: &Upstream) -> Gateway {
-    Gateway::with(upstream, &[("upstream.refetch_timeout_s", "1")]).await
+    Gateway::with(upstream, &[("upstream.refetch_timeout_s", "1"), EVERY_PICTURE_A_FILE]).await
 }
 
 #[track_caller]
@@ -46,7 +53,7 @@ fn is_lost(answer: &Answer) {
 #[tokio::test]
 async fn a_picture_missing_or_changed_on_disk_is_fetched_again() {
     let upstream = Upstream::start().await;
-    let mut gateway = Gateway::on(&upstream).await;
+    let mut gateway = on_files(&upstream).await;
     let edit = Edit::new("spoiled");
     let first = gateway.alice().edit(&edit).await.picture();
     for how in ["removed", "shortened", "changed"] {
@@ -63,7 +70,7 @@ async fn a_picture_missing_or_changed_on_disk_is_fetched_again() {
 #[tokio::test]
 async fn every_way_to_a_damaged_picture_fetches_it_again() {
     let upstream = Upstream::start().await;
-    let mut gateway = Gateway::on(&upstream).await;
+    let mut gateway = on_files(&upstream).await;
     let edit = Edit::new("by every way").header("idempotency-key", "one");
     let by_url = gateway.alice().edit(&edit.clone().field("response_format", "url")).await;
     let prediction = by_url.header("x-gateway-prediction").to_owned();
@@ -98,7 +105,7 @@ async fn every_way_to_a_damaged_picture_fetches_it_again() {
 #[tokio::test]
 async fn several_requests_share_one_refetch() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::on(&upstream).await;
+    let gateway = on_files(&upstream).await;
     let edit = Edit::new("shared");
     let first = gateway.alice().edit(&edit).await.picture();
     let gateway = damaged(gateway, "removed").await;
@@ -152,7 +159,7 @@ async fn a_picture_that_cannot_be_fetched_again_is_lost_and_bought_on_request_al
 #[tokio::test]
 async fn a_refetch_that_a_restart_interrupts_begins_again_and_buys_nothing() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::on(&upstream).await;
+    let gateway = on_files(&upstream).await;
     let edit = Edit::new("interrupted");
     let first = gateway.alice().edit(&edit).await.picture();
     let gateway = damaged(gateway, "removed").await;
@@ -170,7 +177,7 @@ async fn a_refetch_that_a_restart_interrupts_begins_again_and_buys_nothing() {
 #[tokio::test]
 async fn a_result_without_an_id_at_the_upstream_is_lost_at_once() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::with(&upstream, &[("upstream.api", "openai")]).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.api", "openai"), EVERY_PICTURE_A_FILE]).await;
     let edit = Edit::new("immediate");
     gateway.alice().edit(&edit).await.picture();
     let gateway = damaged(gateway, "changed").await;
@@ -178,4 +185,28 @@ async fn a_result_without_an_id_at_the_upstream_is_lost_at_once() {
     assert_eq!(upstream.submits().await, 1);
     gateway.alice().edit(&edit.clone().header("cache-control", "no-cache")).await.picture();
     assert_eq!(upstream.submits().await, 2);
+}
+
+#[tokio::test]
+async fn a_picture_damaged_in_the_journal_is_fetched_again_and_becomes_a_file() {
+    let upstream = Upstream::start().await;
+    let mut gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("spoiled in the journal");
+    let first = gateway.alice().edit(&edit).await.picture();
+    for (how, files) in [("bytes = zeroblob(length(bytes))", 1), ("bytes = zeroblob(5)", 1)] {
+        let stopped = gateway.stop().await;
+        let journal = rusqlite::Connection::open(stopped.journal()).unwrap();
+        assert_eq!(journal.execute(&format!("UPDATE contents SET {how}"), ()).unwrap(), 1);
+        drop(journal);
+        // What was fetched again before.
+        spoil(stopped.picture_files(), "removed");
+        gateway = stopped.start().await;
+        let again = gateway.alice().edit(&edit).await;
+        assert_eq!((again.cache(), again.picture()), ("joined", first.clone()), "{how}");
+        let stopped = gateway.stop().await;
+        assert_eq!(stopped.picture_files().len(), files, "{how}");
+        gateway = stopped.start().await;
+        assert_eq!(gateway.alice().edit(&edit).await.picture(), first, "{how}");
+    }
+    assert_eq!(upstream.submits().await, 1);
 }

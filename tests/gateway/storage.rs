@@ -45,7 +45,7 @@ async fn verify(program: &Program, arguments: &[&str]) -> (Run, Vec<String>) {
 
 /// A program with this number of different pictures, each bought by itself, and not running any more.
 async fn bought(upstream: &Upstream, count: usize) -> Program {
-    let program = Program::on(upstream);
+    let program = Program::on(upstream).variable("GATEWAY_STORAGE__JOURNAL_PICTURE_BYTES_MAX", "0");
     let gateway = program.serve(&["serve"]).await;
     for number in 0..count {
         edit(&gateway, &format!("picture {number}")).await;
@@ -132,6 +132,26 @@ async fn a_start_without_the_journal_is_refused_and_can_be_accepted_once() {
 }
 
 #[tokio::test]
+async fn a_start_without_the_journal_that_had_the_pictures_is_refused_and_can_be_accepted_once() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let gateway = program.serve(&["serve"]).await;
+    edit(&gateway, "a small picture").await;
+    gateway.terminate().await;
+    lose_journal(&program);
+    let refused = program.run(&["serve"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for word in ["a journal with pictures", "journal.sqlite is missing", "backup", "serve --accept-new-journal"] {
+        assert!(refused.stderr.contains(word), "{word} in {}", refused.stderr);
+    }
+    program.serve(&["serve", "--accept-new-journal"]).await.terminate().await;
+    // Nothing of it is in the way of a later start.
+    let gateway = program.serve(&["serve"]).await;
+    edit(&gateway, "another").await;
+    gateway.terminate().await;
+}
+
+#[tokio::test]
 async fn pictures_that_an_older_journal_does_not_know_come_back_with_the_right_one() {
     let upstream = Upstream::start().await;
     let program = bought(&upstream, 1).await;
@@ -163,7 +183,9 @@ async fn pictures_that_an_older_journal_does_not_know_come_back_with_the_right_o
 #[tokio::test]
 async fn a_damaged_picture_that_is_too_large_for_memory_is_not_sent() {
     let upstream = Upstream::start().await;
-    let program = Program::on(&upstream).variable("GATEWAY_CACHE__MEMORY_PICTURE_BYTES_MAX", "0");
+    let program = Program::on(&upstream)
+        .variable("GATEWAY_STORAGE__JOURNAL_PICTURE_BYTES_MAX", "0")
+        .variable("GATEWAY_CACHE__MEMORY_PICTURE_BYTES_MAX", "0");
     let gateway = program.serve(&["serve"]).await;
     let edit = Edit::new("a picture");
     let first = gateway.alice().edit(&edit).await.picture();

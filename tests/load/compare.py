@@ -24,7 +24,7 @@ from pathlib import Path
 SCRIPTS = {"small": ["hits.py", "small"], "most": ["edits.py", "most"], "added": ["edits.py", "added"]}
 # A figure: its name, at least two spaces, a number and its unit; an aim may follow.
 FIGURE = re.compile(r"^(?P<name>(?:hits|most|added)\b.*?)\s{2,}(?P<value>[\d,.]+) (?P<unit>.*?)(?:\s{2,}aim.*)?$")
-OTHERS = ("nginx", "itself", "client and upstream", "edits measured")
+OTHERS = ("nginx", "bare server", "itself", "client and upstream", "edits measured", "sync")
 
 
 def figures(measurement: str, binary: Path) -> dict[str, float]:

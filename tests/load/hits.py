@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Hits of the result cache, compared with nginx sending the same answer from a file.
+"""Hits of the result cache, compared with a bare server and with nginx sending the same answer from a file.
 
-The same POST, a form with a picture, goes in turn to the gateway, which has the answer, and to nginx (one worker, sendfile on
-and off), which reads the form, discards it and sends a file. Both are pinned to one core, the load to the other.
+The same POST, a form with a picture, goes in turn to the gateway, which has the answer, to nginx (one worker, sendfile on
+and off), which reads the form, discards it and sends a file, and, where it is small, to a bare server (benches/bare), which
+reads the form in one pass, computes the digest of the picture and answers with the stored one. All are pinned to one core, the
+load to the other.
 
   large   a picture of 2 MiB, 2.8 MB as b64_json: requests/s and CPU for each GB sent; aims relative to nginx with sendfile on.
           The kernel discards the bodies for the reader, because wrk, which reads 8 KB at a time, would be the bottleneck
-  small   a picture of 10 KB for one of 10 KB, by wrk: requests/s and CPU for each hit
+  small   a picture of 10 KB for one of 10 KB, by wrk: requests/s and CPU for each hit; aim relative to the bare server
 
 Where other processes use the measured core too, CPU is the better figure; the last line says what share they used.
+`instructions.py hit` counts the instructions of small hits, which no other process changes.
 
 Needs nginx and wrk (Debian: nginx, wrk), two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
@@ -18,13 +21,14 @@ usage: tests/load/hits.py [--quick] [large|small]...
 import statistics
 import sys
 
-from lib.measuring import DiscardingLoad, Scratch, Stopwatch, Table, WrkLoad, form, parse_arguments, prepare
+from lib.bare import Bare, answer_options
+from lib.measuring import DiscardingLoad, Scratch, Stopwatch, Table, WrkLoad, form, parse_arguments, prepare, raw_request
 from lib.pictures import png
 from lib.project import give_up
 from lib.rig import call, free_ports
 
 PATH = "/v1/images/edits"
-GATEWAY, SENDFILE, PLAIN = "gateway", "nginx, sendfile on", "nginx, sendfile off"
+GATEWAY, BARE, SENDFILE, PLAIN = "gateway", "bare server", "nginx, sendfile on", "nginx, sendfile off"
 # By name: bytes of the answered picture, edge of the posted one in pixels (58: 10 KB), connections.
 SETTINGS = {"large": (2 << 20, 16, 8), "small": (10_000, 58, 64)}
 
@@ -60,7 +64,8 @@ def measure(name, rounds, seconds):
     picture_bytes, edge, connections = SETTINGS[name]
     scratch = Scratch("hits")
     rig = scratch.gateway(scratch.upstream("--latency-ms", 0, "--picture-bytes", picture_bytes))
-    body, headers = form([png("hits", edge)], "the same prompt")
+    picture = png("hits", edge)
+    body, headers = form([picture], "the same prompt")
     headers["Authorization"] = f"Bearer {rig.keys[0]}"
     answers = [call(rig.port, "POST", PATH, body, headers) for _ in range(2)]
     for status, received, answer in answers:
@@ -82,9 +87,7 @@ def measure(name, rounds, seconds):
         if call(port, "POST", PATH, body, headers)[2] != answer:
             give_up("nginx does not serve what the gateway answered")
 
-    heads = headers | {"Host": "127.0.0.1", "Content-Length": len(body)}
-    lines = "".join(f"{header}: {value}\r\n" for header, value in heads.items())
-    request = f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
+    request = raw_request(PATH, body, headers)
     sent = scratch.folder / "request"
     sent.write_bytes(request)
     lua = f"""
@@ -96,7 +99,15 @@ def measure(name, rounds, seconds):
             return DiscardingLoad(port, request, connections, seconds)
         return WrkLoad(scratch, port, PATH, connections, seconds, lua)
 
-    servers = {GATEWAY: Server(rig.port, rig.gateway.pid), SENDFILE: Server(ports[0], nginx.pid), PLAIN: Server(ports[1], nginx.pid)}
+    servers = {GATEWAY: Server(rig.port, rig.gateway.pid)}
+    if name == "small":
+        posted = scratch.folder / "picture"
+        posted.write_bytes(picture)
+        bare = Bare(scratch, "hits", (*answer_options(scratch, answers[1][1], answer), "--picture", posted))
+        if call(bare.port, "POST", PATH, body, headers)[2] != answer:
+            give_up("the bare server does not serve what the gateway answered")
+        servers[BARE] = Server(bare.port, bare.pid)
+    servers |= {SENDFILE: Server(ports[0], nginx.pid), PLAIN: Server(ports[1], nginx.pid)}
     for _ in range(rounds):
         for server in servers.values():
             server.round(make_load)
@@ -118,12 +129,12 @@ def large(table, rounds, seconds):
 
 def small(table, rounds, seconds):
     servers, _ = measure("small", rounds, seconds)
-    for name in (SENDFILE, PLAIN):
-        table.row(f"hits of 10 KB: {name}", servers[name].rate(), "requests/s")
-        table.row(f"hits of 10 KB: {name}", servers[name].cost() * 1e6, "CPU us")
-    table.row("hits of 10 KB: the load itself", servers[GATEWAY].load_cost() * 1e6, "CPU us")
-    table.row(f"hits of 10 KB: {GATEWAY}", servers[GATEWAY].rate(), "requests/s", 15_000, at_least=True)
-    table.row(f"hits of 10 KB: {GATEWAY}", servers[GATEWAY].cost() * 1e6, "CPU us", 60)
+    for name, server in servers.items():
+        table.row(f"hits of 10 KB: {name}", server.rate(), "requests/s")
+        table.row(f"hits of 10 KB: {name}", server.cost() * 1e6, "CPU us")
+    gateway, bare = servers[GATEWAY], servers[BARE]
+    table.row("hits of 10 KB: the load itself", gateway.load_cost() * 1e6, "CPU us")
+    table.row("hits of 10 KB: CPU of the bare server's", gateway.cost() / bare.cost(), "x", 1.6, key="hit_cpu")
 
 
 def main():

@@ -8,6 +8,7 @@
 # forget-keys      an idempotency key is not looked up in the journal: after a restart it buys again (--mix keys)
 # wall-clock       the age of results and keys follows the wall clock: where that jumps ahead, what was paid for is deleted and keys
 #                  buy again (--mix clock; needs libfaketime)
+# no-bytes         a purchase is resolved without the bytes of its picture, which has no file: what was paid for is lost
 # forget-webhooks  a start does not read the events that are pending: what ended before a crash is not reported (--mix webhooks)
 #
 # The working tree is not touched: the copy is in a temporary folder, its build in target/controls. There is no control for
@@ -58,13 +59,16 @@ sabotage() {
     forget-formats)
       replace src/app 'self.0.write(FORMAT_STATE, formats)' '{ let _ = (&self.0, FORMAT_STATE, formats); Ok(()) }' ;;
     forget-keys)
-      replace src/engine 'stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted)' \
-        'stored.map_err(|_| Failure::JournalUnavailable)?.filter(|_| false)' ;;
+      replace src/engine 'let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)? else' \
+        'let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|_| false) else' ;;
     wall-clock)
-      replace src/storage/journal/sqlite/running_clock.rs 'Arc::new(move || began.elapsed())' \
+      replace src/storage/journal/sqlite/thread/running_clock.rs 'Arc::new(move || began.elapsed())' \
         '{ let _ = began; Arc::new(|| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()) }' ;;
     forget-webhooks)
       replace src/webhooks.rs 'let mut ask_for = Some(None);' 'let mut ask_for: Option<Option<JobId>> = None;' ;;
+    no-bytes)
+      replace src/engine 'Record::Resolved { purchase, upstream, poll_url, pictures, contents, usage: *usage, at: *at }' \
+        '{ drop(contents); Record::Resolved { purchase, upstream, poll_url, pictures, contents: Vec::new(), usage: *usage, at: *at } }' ;;
     *) echo "there is no control $1" >&2; exit 2 ;;
   esac
 }
@@ -87,7 +91,7 @@ mix_of() {
   esac
 }
 
-[ $# -gt 0 ] || set -- no-committing forget-unknown forget-formats forget-keys forget-webhooks wall-clock
+[ $# -gt 0 ] || set -- no-committing no-bytes forget-unknown forget-formats forget-keys forget-webhooks wall-clock
 missed=0
 for control in "$@"; do
   # The same folder for all, so that only what differs is built.

@@ -4,12 +4,16 @@
 Forms with pictures of 1 MB, 20 MB and 16 x 50 MB go in turn to the gateway (spool, submit with base64 in JSON, poll, download,
 answer), to nginx (one worker, proxy_request_buffering on, temporary files on the same disk) and directly to the sink, which
 discards bodies and answers. Gateway and nginx are pinned to one core, the client, which sends from a file, and the sink to the
-other. Prints for each the seconds of an upload and the CPU for each GB; and the gateway's peak memory above idle during one and
-during eight uploads of 16 x 50 MB at once, there on both cores.
+other. Prints for each the seconds of an upload and the CPU for each GB.
+
+  small   1 MB, until the submit has arrived at the sink. A purchase waits for a disk and nginx does not, so the aim is nginx's
+          time, a commit as measured beside, and 1 ms. What follows does not depend on the size of an upload: edits.py measures it
+  large   20 MB and 16 x 50 MB; aims relative to nginx
+  memory  the gateway's peak memory above idle during one and during eight uploads of 16 x 50 MB at once, on both cores
 
 Needs nginx (Debian: nginx), two cores, 8 GB of disk and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
-usage: tests/load/uploads.py [--quick] [speed|memory]...
+usage: tests/load/uploads.py [--quick] [small|large|memory]...
 """
 
 import os
@@ -20,13 +24,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lib.measuring import Scratch, Stopwatch, Table, memory, parse_arguments, prepare, reset_peak
 from lib.rig import free_ports
+from lib.sync_times import CommitFile
 from lib.uploads import BIG, IMMEDIATE_POLLS, MB, MEMORY_AIMS, TINY_PICTURE, Uploads
 
 # Number and bytes of the pictures of an upload, uploads in a round.
-SPEEDS = {"1 MB": ((1, 1 * MB), 40), "20 MB": ((1, 20 * MB), 8), "16 x 50 MB": (BIG, 1)}
+SPEEDS = {"small": {"1 MB": ((1, 1 * MB), 1)}, "large": {"20 MB": ((1, 20 * MB), 8), "16 x 50 MB": (BIG, 1)}}
+# What the gateway may take beyond nginx and a commit.
+OWN_WORK_MS = 1
 
 
-def speed(table, rounds):
+def speed(table, size, rounds, quick):
     scratch = Scratch("uploads")
     sink = scratch.upstream(*TINY_PICTURE)
     rig = scratch.gateway(sink, IMMEDIATE_POLLS)
@@ -35,29 +42,40 @@ def speed(table, rounds):
         upstream sink {{ server 127.0.0.1:{sink}; keepalive 16; }}
         server {{ listen 127.0.0.1:{port}; location / {{
           proxy_pass http://sink; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering on; }} }}""")
+    commits = CommitFile(rig.folder)
     targets = {"gateway": (rig.port, rig.gateway.pid), "nginx": (port, nginx.pid), "directly to the sink": (sink, os.getpid())}
-    for name, (pictures, count) in SPEEDS.items():
-        if rounds == 1:
-            count = max(1, count // 4)
+    for name, (pictures, count) in SPEEDS[size].items():
+        if quick:
+            count = max(1, count // 2)
         uploads = Uploads(scratch, pictures)
         seconds = {target: [] for target in targets}
         costs = {target: [] for target in targets}
+        commits_ms = []
         for _ in range(rounds):
+            commits_ms += [commits.write_ms() for _ in range(3)]
             for target, (port, pid) in targets.items():
                 watch = Stopwatch(pid)
-                for _ in range(count):
-                    uploads.send(port, rig.keys[0])
+                arrivals = [uploads.send(port, rig.keys[0]) for _ in range(count)]
                 watch.stop()
-                seconds[target].append(watch.seconds / count)
+                seconds[target].append(statistics.median(arrivals) if size == "small" else watch.seconds / count)
                 costs[target].append(watch.cpu / count / uploads.body_bytes() * 1e9)
+        # CPU time advances in steps that are longer than a small upload.
+        average = statistics.mean if size == "small" else statistics.median
         for target in targets:
             table.row(f"upload of {name}: {target}", statistics.median(seconds[target]), "s")
             # Directly to the sink, the measured process is the client.
             who = "the client itself" if target == "directly to the sink" else target
-            table.row(f"upload of {name}: {who}", statistics.median(costs[target]), "CPU s/GB")
-        for what, of in (("seconds", seconds), ("CPU", costs)):
-            ratio = statistics.median(of["gateway"]) / statistics.median(of["nginx"])
-            table.row(f"upload of {name}: {what} of nginx's", ratio, "x", 2.0)
+            table.row(f"upload of {name}: {who}", average(costs[target]), "CPU s/GB")
+        for what, of, middle in (("seconds", seconds, statistics.median), ("CPU", costs, average)):
+            ratio = middle(of["gateway"]) / middle(of["nginx"])
+            table.row(f"upload of {name}: {what} of nginx's", ratio, "x", 2.0 if size == "large" else None)
+        if size == "small":
+            commit = statistics.median(commits_ms)
+            gateway, nginx = (statistics.median(seconds[target]) * 1000 for target in ("gateway", "nginx"))
+            bound = nginx + commit + OWN_WORK_MS
+            table.row(f"upload of {name}: a commit", commit, "ms")
+            table.row(f"upload of {name}: beyond nginx", (gateway - nginx) / commit, "commits")
+            table.row(f"upload of {name}: of nginx, a commit and {OWN_WORK_MS} ms ({bound:.2g} ms)", gateway / bound, "x", 1, key="upload")
     rig.close(keep=True)
     scratch.close()
 
@@ -84,11 +102,13 @@ def peak(table, at_once):
 
 
 def main():
-    arguments = parse_arguments(__doc__, "one short round, and the memory of one upload", ("speed", "memory"))
+    arguments = parse_arguments(__doc__, "one short round, and the memory of one upload", (*SPEEDS, "memory"))
     prepare("nginx")
     table = Table()
-    if "speed" in arguments.parts:
-        speed(table, 1 if arguments.quick else 3)
+    # A disk differs from second to second, so small uploads take turns one by one.
+    for size, rounds in (("small", 50 if arguments.quick else 150), ("large", 1 if arguments.quick else 3)):
+        if size in arguments.parts:
+            speed(table, size, rounds, arguments.quick)
     if "memory" in arguments.parts:
         for at_once in (1,) if arguments.quick else MEMORY_AIMS:
             peak(table, at_once)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Memory and CPU of clients that wait, each for an edit of its own, up to 15,000 at once.
+"""Memory and CPU of clients that wait, each for an edit of its own, up to 15,000 at once, beside a server that only parks them.
 
 For each number of clients there is a new gateway, on one core, and an upstream (lib/quick_upstream.py, on the other core with
 the clients) that completes no prediction until it is released. Pictures have 1 KB. Three periods are measured:
@@ -9,6 +9,9 @@ the clients) that completes no prediction until it is released. Pictures have 1 
              seconds): polls/s and CPU
   release    the upstream completes all predictions at one moment: seconds until half and all are delivered, which includes the
              pauses between polls
+
+The same requests go to a bare server (benches/bare: hyper, which reads each whole and answers when all are released) on the same
+core: its memory is what the aim is relative to.
 
 Clients connect from several loopback addresses, because of the limit of connections from one address and of its ports. Needs
 two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
@@ -23,8 +26,9 @@ import sys
 import time
 from pathlib import Path
 
+from lib.bare import Bare
 from lib.http_client import connect
-from lib.measuring import Scratch, Stopwatch, Table, counters, form, memory, prepare
+from lib.measuring import Scratch, Stopwatch, Table, counters, form, memory, prepare, raw_request
 from lib.pictures import png
 from lib.project import give_up
 from lib.rig import call
@@ -41,12 +45,10 @@ OTHER_DESCRIPTORS = 200
 class Clients:
     """All clients, in one thread."""
 
-    def __init__(self, rig):
+    def __init__(self, port, key):
         body, headers = form([png("waiters", 16)], f"picture {NUMBER.decode()}")
-        headers |= {"Host": "127.0.0.1", "Authorization": f"Bearer {rig.keys[0]}", "Content-Length": len(body)}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.head, self.tail = (f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body).split(NUMBER)
-        self.port = rig.port
+        self.head, self.tail = raw_request(PATH, body, headers | {"Authorization": f"Bearer {key}"}).split(NUMBER)
+        self.port = port
         self.gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self.ends_ns = []
 
@@ -69,6 +71,23 @@ async def measure_period(pid, upstream):
     return watch.cpu / watch.seconds * 100, (counters(upstream)["polls"] - before["polls"]) / watch.seconds
 
 
+async def parked(scratch, number, key):
+    """Returns the memory of a client that is parked by a bare server, in bytes."""
+    bare = Bare(scratch, "parked")
+    idle = memory(bare.pid)
+    clients = Clients(bare.port, key)
+    waiting = [asyncio.create_task(clients.wait(each)) for each in range(number)]
+    until = time.monotonic() + 60
+    while int(call(bare.port, "GET", "/_parked")[2]) < number:
+        if time.monotonic() > until:
+            give_up(f"the bare server has not parked {number} requests after 60 s")
+        await asyncio.sleep(0.1)
+    resident = memory(bare.pid)
+    call(bare.port, "GET", "/_release")
+    await asyncio.gather(*waiting)
+    return (resident - idle) / number
+
+
 async def step(table, number, arrivals_a_second):
     """Measures one number of clients; returns how many of them arrived in a second."""
     scratch = Scratch("waiters")
@@ -82,7 +101,7 @@ async def step(table, number, arrivals_a_second):
     pid = rig.gateway.pid
     call(rig.port, "GET", "/v1/models", headers={"Authorization": f"Bearer {rig.keys[0]}"})
     idle = memory(pid)
-    clients = Clients(rig)
+    clients = Clients(rig.port, rig.keys[0])
     watch, began = Stopwatch(pid), time.monotonic()
     waiting = [asyncio.create_task(clients.wait(each)) for each in range(number)]
     while (counted := counters(upstream))["submits"] < number:
@@ -93,7 +112,7 @@ async def step(table, number, arrivals_a_second):
             give_up(f"only {counted['submits']} of {number} have been submitted after {first_poll_s:.0f} s")
         await asyncio.sleep(0.1)
     watch.stop()
-    arrivals_a_second = number / watch.seconds
+    arrivals_a_second, arrival_cpu, took = number / watch.seconds, watch.cpu, watch.seconds
     # Until the journal has the last one too.
     await asyncio.sleep(1)
 
@@ -101,18 +120,23 @@ async def step(table, number, arrivals_a_second):
     resident = memory(pid)
     threads, descriptors = (len(list(Path(f"/proc/{pid}/{what}").iterdir())) for what in ("task", "fd"))
     cpu, polls = await measure_period(pid, upstream)
-    table.row(f"{name}: memory of one", (resident - idle) / number / 1000, "KB", 20)
+    least = await parked(scratch, number, rig.keys[0])
+    table.row(f"{name}: memory of one", (resident - idle) / number / 1000, "KB", key=f"{number} memory")
+    table.row(f"{name}: memory of one, bare server", least / 1000, "KB")
+    table.row(f"{name}: memory of the bare server's", (resident - idle) / number / least, "x", 1.5, key="waiter")
     table.row(f"{name}: memory of the gateway", resident / 1e6, "MB")
     table.row(f"{name}: threads", threads, "threads")
     table.row(f"{name}: descriptors", descriptors, "descriptors")
     table.row(f"{name}: arrived", arrivals_a_second, "edits/s")
+    table.row(f"{name}: CPU of an arrival", arrival_cpu / number * 1e6, "CPU us", key=f"{number} arrival")
     table.row(f"{name}: CPU, quiet ({polls:.0f} polls/s)", cpu, "% of a core")
 
     # Until the last one has been polled once.
-    await asyncio.sleep(max(0.0, began + watch.seconds + first_poll_s + 2 - time.monotonic()))
+    await asyncio.sleep(max(0.0, began + took + first_poll_s + 2 - time.monotonic()))
     cpu, polls = await measure_period(pid, upstream)
     table.row(f"{name}: polls", polls, "polls/s")
     table.row(f"{name}: CPU, polling", cpu, "% of a core")
+    table.row(f"{name}: CPU of a poll", cpu / 100 / max(1.0, polls) * 1e6, "CPU us", key=f"{number} poll")
 
     watch = Stopwatch(pid)
     released_ns = time.monotonic_ns()
@@ -122,11 +146,21 @@ async def step(table, number, arrivals_a_second):
     delivered = sorted((moment - released_ns) / 1e9 for moment in clients.ends_ns)
     table.row(f"{name}: half delivered after", delivered[number // 2], "s")
     table.row(f"{name}: all delivered after", delivered[-1], "s")
-    table.row(f"{name}: CPU of a delivery", watch.cpu / number * 1e6, "CPU us")
+    table.row(f"{name}: CPU of a delivery", watch.cpu / number * 1e6, "CPU us", key=f"{number} delivery")
     table.row(f"{name}: memory afterwards", memory(pid) / 1e6, "MB")
     rig.close(keep=True)
     scratch.close()
     return arrivals_a_second
+
+
+def allow_descriptors(clients):
+    """Raises the limit of descriptors for a number of clients, also for the processes that are started from now on."""
+    needed = clients + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        give_up(f"{clients} clients need {needed} descriptors, and there are {hard}: ulimit -n")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def main():
@@ -135,11 +169,7 @@ def main():
     parser.add_argument("numbers", nargs="*", type=int)
     arguments = parser.parse_args()
     numbers = arguments.numbers or ([1000] if arguments.quick else [2000, 4000, 8000, 15_000])
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < max(numbers) + OTHER_DESCRIPTORS:
-        give_up(f"{max(numbers)} clients need {max(numbers) + OTHER_DESCRIPTORS} descriptors, and there are {hard}: ulimit -n")
-    if soft != resource.RLIM_INFINITY and soft < max(numbers) + OTHER_DESCRIPTORS:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(numbers) + OTHER_DESCRIPTORS, hard))
+    allow_descriptors(max(numbers))
     prepare()
     table = Table()
     # Of the slowest gateway for which this script waits.

@@ -15,6 +15,7 @@
 //!   although it has another one, also after a power cut;
 //! - a prompt is bought again because stored pictures are damaged, or a refetch of them changes an end in the journal;
 //! - a grant is kept while no submit is under way that it could wait for;
+//! - a purchase is resolved without the bytes of its pictures, in files or in the record;
 //! - a purchase is unknown to the journal, or a waiter gets another outcome than the one in the journal;
 //! - something is left when all has come to rest: a job, a permit, a place in the queue, a request without an answer.
 //!
@@ -88,6 +89,8 @@ enum Variant {
     DamagedIsBought,
     /// Pictures of other bytes that take the place of damaged ones are not journalled.
     RestorationNotAppended,
+    /// The bytes of pictures without a file are not stored with their record.
+    ContentsNotAppended,
 }
 
 /// How a life went.
@@ -285,4 +288,9 @@ fn control_a_damaged_result_that_is_bought_again_is_found() {
 #[test]
 fn control_restored_pictures_that_are_not_journalled_are_found() {
     assert_found(Variant::RestorationNotAppended, "is shown before it is in the journal");
+}
+
+#[test]
+fn control_a_record_without_the_bytes_of_its_pictures_is_found() {
+    assert_found(Variant::ContentsNotAppended, "without the bytes of its pictures");
 }

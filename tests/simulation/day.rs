@@ -79,7 +79,7 @@ impl Simulation {
             let Answer::Picture(id) = answer else { continue };
             let digest = crate::model::Digest::of(&picture_of(id));
             let is_damaged = match self.rng.random_range(0..3) {
-                0 => self.pictures.damage(&digest),
+                0 => self.pictures.damage(&digest) || self.disk.damage(&digest),
                 1 => self.pictures.lose(&digest),
                 _ => false,
             };

@@ -430,7 +430,8 @@ impl Simulation {
             rng: Rng::seeded(self.seed ^ u64::try_from(self.disk.records()).unwrap()),
             catalogue: Arc::new(config.catalogue),
             journal: Arc::new(journal.clone()),
-            results: Results::new(Box::new(MemoryPictures::on(&self.pictures, true)), self.memory_bytes, 1 << 20),
+            results: Results::new(Box::new(MemoryPictures::on(&self.pictures, true)), self.memory_bytes, 1 << 20)
+                .recording_in(Arc::new(journal.clone()), self.rng.random_range(0..2) << 16),
             state: LearnedState::new(Arc::new(MemoryState::default())),
             room: DiskSpace::new(path, 0),
             spool: Spool::for_test(path.to_owned(), 1 << 20, 1 << 20),

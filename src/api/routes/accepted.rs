@@ -32,6 +32,7 @@ use crate::engine::{JobRequest, WaitError, WaitMode, Waiter};
 use crate::http::gateway_headers::{name_job, qualify_result};
 use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
 use crate::server::connection::ConnectionHandle;
+use crate::telemetry::RequestId;
 
 /// The endpoint that a request for pictures came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +53,28 @@ impl Endpoint {
 }
 
 /// Answers a request for pictures.
-pub(super) async fn create(endpoint: Endpoint, context: RequestContext, state: ApiState, body: Body) -> Response {
+///
+/// Not an `async fn`, because what that is given is held until it ends. A client waits for minutes, and what it takes to accept
+/// its request has many kilobytes: they are in a box of their own, which is gone before the wait.
+pub(super) fn create(
+    endpoint: Endpoint,
+    context: RequestContext,
+    state: Arc<ApiState>,
+    body: Body,
+) -> impl Future<Output = Response> + Send {
     let client = context.client.clone();
-    let mut log = LogFields { route: endpoint.route_name(), client: client.to_string(), ..LogFields::default() };
-    let result = respond(endpoint, context, &state, body, &mut log).await;
-    let mut response = result.unwrap_or_else(IntoResponse::into_response);
-    rate::add_headers(&state.admission, &client, response.headers_mut());
-    response.extensions_mut().insert(log);
-    response
+    let accepting = Box::pin(accept(endpoint, context, Arc::clone(&state), body));
+    async move {
+        let (accepted, log) = accepting.await;
+        let result = match accepted {
+            Ok(accepted) => accepted.respond(&state).await,
+            Err(error) => Err(error),
+        };
+        let mut response = result.unwrap_or_else(IntoResponse::into_response);
+        rate::add_headers(&state.admission, &client, response.headers_mut());
+        response.extensions_mut().insert(*log);
+        response
+    }
 }
 
 /// Answers a request that asks for what is not offered. It counts like any other.
@@ -70,9 +85,12 @@ pub(super) fn refuse(state: &ApiState, client: &ClientId, refusal: ApiError) -> 
     response
 }
 
-/// A request whose job is under way, or has its result already.
+/// A request whose job is under way, or has its result already. It is what a waiting client is held with, so it is moved in a
+/// box.
 struct AcceptedRequest {
     client: ClientId,
+    request: RequestId,
+    started: Instant,
     waiter: Waiter,
     shape: ResponseShape,
     fields: FieldReport,
@@ -85,19 +103,29 @@ struct AcceptedRequest {
     permit: Permit,
 }
 
-/// Parses a request and submits its job.
+/// Parses a request and submits its job. The fields of its log line are as far as it came.
 async fn accept(
+    endpoint: Endpoint,
+    context: RequestContext,
+    state: Arc<ApiState>,
+    body: Body,
+) -> (Result<Box<AcceptedRequest>, ApiError>, Box<LogFields>) {
+    let (route, client) = (Some(endpoint.route_name()), Some(context.client.clone()));
+    let mut log = Box::new(LogFields { route, client, ..LogFields::default() });
+    (submit(endpoint, context, &state, body, &mut log).await, log)
+}
+
+async fn submit(
     endpoint: Endpoint,
     context: RequestContext,
     state: &ApiState,
     body: Body,
     log: &mut LogFields,
-) -> Result<AcceptedRequest, ApiError> {
-    let RequestContext { client, started, connection, headers, version, deployment, .. } = context;
+) -> Result<Box<AcceptedRequest>, ApiError> {
+    let RequestContext { client, started, request: request_id, connection, headers, version, deployment } = context;
     rate::count(&state.admission, &client)?;
     let permit = state.admit(&client)?;
     let services = state.parse_services(&client);
-    // Boxed: this future has many kilobytes, and would be moved with every future around it.
     let (valid, completion) = match endpoint {
         Endpoint::Images(task) => {
             let limits = state.request_rules.form_limits(task);
@@ -111,7 +139,7 @@ async fn accept(
         }
     };
     let ValidRequest { request, options, webhook_url, dropped, ignored, renamed } = valid;
-    log.model = request.model.to_string();
+    log.model = Some(request.model.clone());
     log.ignored.clone_from(&ignored);
     let fields = FieldReport { dropped, ignored, renamed };
 
@@ -151,42 +179,53 @@ async fn accept(
     };
     let failed = |failure: Failure| ApiError::Failed { failure, job: None };
     let waiter = state.engine.submit(job_request).await.map_err(failed)?;
-    log.job = waiter.job().to_string();
-    log.cache = cache_word(waiter.origin());
-    Ok(AcceptedRequest { client, waiter, shape, fields, deadline, mode, urls, connection, permit })
-}
-
-/// Accepts a request and responds with its pictures.
-///
-/// The wait is bounded by the response deadline. When it passes, the client gets a 504 and the purchase goes on: the same
-/// request, sent again, finds it.
-async fn respond(
-    endpoint: Endpoint,
-    context: RequestContext,
-    state: &ApiState,
-    body: Body,
-    log: &mut LogFields,
-) -> Result<Response, ApiError> {
-    let (started, request) = (context.started, context.request.clone());
-    // Boxed: what it takes to accept a request is not held while its job is waited for.
-    let mut accepted = Box::pin(accept(endpoint, context, state, body, log)).await?;
-    let (source, job) = (accepted.waiter.origin(), accepted.waiter.job());
-    let fields = std::mem::take(&mut accepted.fields);
-    let track = |mode| state.outcomes.track(mode, request, job, started);
-    let mut response = match accepted.mode {
-        ResponseMode::Plain | ResponseMode::Interim(_) => accepted.whole(state).await?,
-        ResponseMode::Events(heartbeat) => accepted.events(state, heartbeat, track("events")).await?,
-        ResponseMode::PaddedJson(heartbeat) => accepted.padded_json(state, heartbeat, track("padded_json")).await?,
-        ResponseMode::Async(wait) => accepted.accepted_later(state, wait).await?,
+    log.job = Some(waiter.job());
+    log.cache = Some(cache_word(waiter.origin()));
+    let accepted = AcceptedRequest {
+        client,
+        request: request_id,
+        started,
+        waiter,
+        shape,
+        fields,
+        deadline,
+        mode,
+        urls,
+        connection,
+        permit,
     };
-    add_cache_headers(response.headers_mut(), source, &fields);
-    Ok(response)
+    Ok(Box::new(accepted))
 }
 
 impl AcceptedRequest {
-    /// Waits for all pictures, then sends them.
-    async fn whole(mut self, state: &ApiState) -> Result<Response, ApiError> {
-        let result = self.result().await.map_err(|error| ApiError::of_wait(&self.waiter, error))?;
+    /// Responds with the pictures.
+    ///
+    /// The wait is bounded by the response deadline. When it passes, the client gets a 504 and the purchase goes on: the same
+    /// request, sent again, finds it.
+    async fn respond(mut self: Box<Self>, state: &ApiState) -> Result<Response, ApiError> {
+        let source = self.waiter.origin();
+        let fields = std::mem::take(&mut self.fields);
+        // Boxed, all but the wait: most clients wait for the whole result, and would be held with the largest of these.
+        let mut response = match self.mode {
+            ResponseMode::Plain | ResponseMode::Interim(_) => {
+                let result = self.result().await;
+                Box::pin(self.whole(state, result)).await?
+            }
+            ResponseMode::Events(heartbeat) => Box::pin(self.events(state, heartbeat)).await?,
+            ResponseMode::PaddedJson(heartbeat) => Box::pin(self.padded_json(state, heartbeat)).await?,
+            ResponseMode::Async(wait) => Box::pin(self.accepted_later(state, wait)).await?,
+        };
+        add_cache_headers(response.headers_mut(), source, &fields);
+        Ok(response)
+    }
+
+    /// Sends all pictures, once they have been waited for.
+    async fn whole(
+        self: Box<Self>,
+        state: &ApiState,
+        result: Result<Arc<JobResult>, WaitError>,
+    ) -> Result<Response, ApiError> {
+        let result = result.map_err(|error| ApiError::of_wait(&self.waiter, error))?;
         let opened = state.engine.open(&result.pictures).await;
         let sources = opened.map_err(|failure| ApiError::of_wait(&self.waiter, WaitError::Failed(failure)))?;
         let preparing = state.converter.prepare_all(&result.pictures, sources, self.shape.conversion());
@@ -211,12 +250,8 @@ impl AcceptedRequest {
     }
 
     /// Responds with events. A failure within `server.stream_grace_ms` still gets a status of its own.
-    async fn events(
-        mut self,
-        state: &ApiState,
-        heartbeat: Duration,
-        outcome: ResponseOutcome,
-    ) -> Result<Response, ApiError> {
+    async fn events(mut self: Box<Self>, state: &ApiState, heartbeat: Duration) -> Result<Response, ApiError> {
+        let outcome = self.track(state, "events");
         let first =
             tokio::time::timeout(state.server.heartbeats.stream_grace, self.waiter.next_result(0, self.deadline)).await;
         if let Ok(Err(error)) = first {
@@ -240,15 +275,11 @@ impl AcceptedRequest {
     }
 
     /// Responds as in plain mode when the result comes within one heartbeat, and begins with white space otherwise.
-    async fn padded_json(
-        mut self,
-        state: &ApiState,
-        heartbeat: Duration,
-        outcome: ResponseOutcome,
-    ) -> Result<Response, ApiError> {
-        if tokio::time::timeout(heartbeat, self.waiter.wait(self.deadline)).await.is_ok() {
+    async fn padded_json(mut self: Box<Self>, state: &ApiState, heartbeat: Duration) -> Result<Response, ApiError> {
+        let outcome = self.track(state, "padded_json");
+        if let Ok(result) = tokio::time::timeout(heartbeat, self.waiter.wait(self.deadline)).await {
             outcome.discard();
-            return self.whole(state).await;
+            return self.whole(state, result).await;
         }
         let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
         let urls = self.urls.clone();
@@ -260,17 +291,21 @@ impl AcceptedRequest {
 
     /// Responds as in plain mode when the result comes within `wait`, and with a 202 otherwise. A failure within `wait` gets
     /// a status of its own.
-    async fn accepted_later(mut self, state: &ApiState, wait: Duration) -> Result<Response, ApiError> {
+    async fn accepted_later(mut self: Box<Self>, state: &ApiState, wait: Duration) -> Result<Response, ApiError> {
         let now = Instant::now();
         let wait = wait.min(self.deadline.saturating_duration_since(now));
         match self.waiter.outcome(now + wait).await {
             Some(Err(failure)) => return Err(ApiError::of_wait(&self.waiter, WaitError::Failed(failure))),
-            Some(Ok(_)) if !wait.is_zero() => return self.whole(state).await,
+            Some(Ok(result)) if !wait.is_zero() => return self.whole(state, Ok(result)).await,
             Some(Ok(_)) | None => {}
         }
-        let Self { client, waiter, shape, urls, connection, .. } = self;
+        let Self { client, waiter, shape, urls, connection, .. } = *self;
         let response = PredictionResponse { shape, urls, connection };
         predictions::accepted(state, &client, &waiter, response, wait).await
+    }
+
+    fn track(&self, state: &ApiState, mode: &'static str) -> ResponseOutcome {
+        state.outcomes.track(mode, self.request.clone(), self.waiter.job(), self.started)
     }
 
     fn into_streaming(self, state: &ApiState, heartbeat: Duration, outcome: ResponseOutcome) -> StreamingResponse {
@@ -316,4 +351,22 @@ fn retry_count(headers: &HeaderMap) -> u32 {
         .get("x-stainless-retry-count")
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the size of what a function returns.
+    fn returned<A, B, C, D, R>(_: fn(A, B, C, D) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn a_waiting_request_holds_little() {
+        let (waiting, accepting, accepted) = (returned(create), returned(accept), size_of::<AcceptedRequest>());
+        println!("{waiting} bytes wait, {accepting} accept, {accepted} are accepted");
+        assert!(waiting <= 1700, "while it waits: {waiting} bytes");
+        assert!(accepted <= 600, "what it waits with: {accepted} bytes");
+    }
 }

@@ -91,6 +91,7 @@ const RANGES: &[(&str, ValueRange)] = &[
     ("storage.spool_waiters_max", Whole(0, MILLION)),
     ("storage.results_ttl_s", Whole(1, DECADE)),
     ("storage.results_bytes_max", Whole(0, DISK)),
+    ("storage.journal_picture_bytes_max", Whole(0, 250_000)),
     ("storage.free_bytes_min", Whole(0, DISK)),
     ("storage.eviction_interval_s", Whole(1, DAY)),
     ("cache.ttl_s", Whole(0, DECADE)),

@@ -101,7 +101,7 @@ impl Pages {
 #[derive(Clone, Copy, Debug, Default)]
 struct Removed {
     jobs: usize,
-    files: usize,
+    pictures: usize,
 }
 
 impl Eviction {
@@ -121,7 +121,7 @@ impl Eviction {
             Err(error) => Err(error),
         };
         if removed.jobs > 0 {
-            tracing::info!(jobs = removed.jobs, files = removed.files, "evicted results");
+            tracing::info!(jobs = removed.jobs, pictures = removed.pictures, "evicted results");
         }
         swept
     }
@@ -193,15 +193,12 @@ impl Eviction {
                 Err(error) => journalled = Err(error),
             }
         }
-        // Two jobs with equal bytes share one file.
+        // Two jobs with equal bytes share one file. The record has removed the bytes of pictures in the journal.
         let in_use = self.journal.stored_digests(digests.iter().copied().collect()).await?;
-        for digest in digests.difference(&in_use).copied() {
-            match self.results.remove(digest).await {
-                Ok(()) => removed.files += 1,
-                Err(error) => {
-                    tracing::warn!(%error, "an evicted picture could not be removed; the next start makes it an orphan");
-                }
-            }
+        let unused: Vec<_> = digests.difference(&in_use).copied().collect();
+        removed.pictures += unused.len();
+        if let Err(error) = self.results.remove(unused).await {
+            tracing::warn!(%error, "evicted pictures could not be removed; the next start makes them orphans");
         }
         journalled
     }

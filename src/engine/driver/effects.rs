@@ -1,7 +1,9 @@
 //! Starts the effects of an event. Called under the lock of the jobs, so nothing here blocks or takes long.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::fetch::Rounds;
 use super::live::{Deferred, StateGuard, Submission};
 use super::polling::PollMessage;
 use super::report::count_end;
@@ -9,17 +11,24 @@ use super::start_time::missed_start;
 use super::submit::Attempt;
 use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
-use crate::model::PurchaseId;
+use crate::model::{Digest, Input, PictureRequest, PurchaseId};
 use crate::storage::JournalError;
-use crate::storage::journal::{Record, Standing};
+use crate::storage::journal::{PictureContent, Record, Standing};
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
+/// How long an intent waits for another record, to share its commit.
+const INTENT_WAIT: Duration = Duration::from_millis(5);
+/// Uploads up to this size reach the upstream in about the time of a commit. During a longer one, the intent is committed.
+const SMALL_UPLOAD_BYTES: u64 = 256 * 1024;
 
 /// Starts one effect.
 pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Effect) {
     match effect {
-        Effect::Append { records, step } => append(driver, records, step),
+        Effect::Append { records, step } => {
+            let wait = commit_wait(state, &records);
+            append(driver, records, step, wait);
+        }
         Effect::Enqueue { purchase } => {
             if let Some(submission) = submission(state, purchase) {
                 submit::wait_for_grant(driver, purchase, &mut submission.slot);
@@ -64,7 +73,9 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
         }
         Effect::Learn(completion) => learn(driver, completion),
         Effect::Fetch { purchase, finished, pause, resumable } => {
-            fetch::start(driver, purchase, finished, pause, resumable);
+            // What is fetched again takes the place of damaged bytes, also where no record is written.
+            let as_files = state.live.is_refetched(purchase.job);
+            fetch::start(driver, purchase, finished, Rounds { pause, resumable, as_files });
         }
         Effect::Publish { job, change } => state.live.publish(job, change),
         Effect::ReportIdConflict { purchase, upstream, other } => {
@@ -124,10 +135,32 @@ fn explain_delay(driver: &Arc<Driver>, state: &StateGuard<'_>, purchase: Purchas
     });
 }
 
+/// Returns how long records may wait to share a commit. An intent has nothing to wait for it but the last byte of its
+/// submit, whose own record comes later and covers it. Where that takes long, or a client is waiting for the intent, it is
+/// written at once.
+fn commit_wait(state: &mut StateGuard<'_>, records: &[Record]) -> Duration {
+    let [Record::Intent { job, purchases, .. }] = records else { return Duration::ZERO };
+    let first = purchases.first().and_then(|&(purchase, _)| submission(state, purchase));
+    let is_small = first.is_some_and(|submission| upload_bytes(&submission.request) <= SMALL_UPLOAD_BYTES);
+    if is_small && !job.respond_async { INTENT_WAIT } else { Duration::ZERO }
+}
+
+/// Returns the bytes of the input pictures and the mask of a request.
+fn upload_bytes(request: &PictureRequest) -> u64 {
+    let bytes = |input: &Input| if let Input::Bytes { picture, .. } = input { picture.bytes } else { 0 };
+    request.inputs.iter().chain(&request.mask).map(bytes).sum()
+}
+
+/// Returns the pictures whose bytes are stored with these records.
+fn contents(records: &[Record]) -> impl Iterator<Item = &PictureContent> {
+    records.iter().flat_map(|record| if let Record::Resolved { contents, .. } = record { &contents[..] } else { &[] })
+}
+
 /// Appends records; reports once they are durable, or are not.
-fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
-    let formats_settled = driver.formats.settled();
-    let appended: Vec<_> = records.into_iter().map(|record| driver.services.journal.append(record)).collect();
+fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, wait: Duration) {
+    let (formats_settled, journal) = (driver.formats.settled(), &driver.services.journal);
+    let contents: Vec<Digest> = contents(&records).map(PictureContent::digest).collect();
+    let appended: Vec<_> = records.into_iter().map(|record| journal.append_within(record, wait)).collect();
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
     lifecycle.spawn("journal", async move {
@@ -136,6 +169,9 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
             result = result.and(appended.await);
         }
         formats_settled.await;
+        if result.is_ok() {
+            contents.iter().for_each(|digest| driver.fetcher.results.on_recorded(digest));
+        }
         // A journal that is away says so itself, once.
         if let Err(error) = &result
             && !matches!(error, JournalError::Away)

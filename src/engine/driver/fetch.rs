@@ -13,6 +13,7 @@ use super::Driver;
 use crate::engine::jobs::event::{Event, FetchFailure, Fetched, RefetchResult};
 use crate::model::{PurchaseId, StoredPicture};
 use crate::storage::Results;
+use crate::storage::journal::PictureContent;
 use crate::storage::results::ResultsError;
 use crate::telemetry::Metrics;
 use crate::upstream::{FetchError, Finished, Output, Upstream};
@@ -27,6 +28,9 @@ pub(in crate::engine) struct Fetcher {
     pub(in crate::engine) metrics: FetchMetrics,
 }
 
+/// A picture that was stored, with its bytes where its record stores them.
+type NewPicture = (StoredPicture, Option<PictureContent>);
+
 /// The metrics of outputs.
 #[derive(Debug)]
 pub(in crate::engine) struct FetchMetrics {
@@ -39,9 +43,21 @@ struct ResultLabel {
     result: &'static str,
 }
 
+/// How pictures are fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rounds {
+    /// Before the first of them.
+    pub(super) pause: Duration,
+    /// A restart can fetch them again.
+    pub(super) resumable: bool,
+    /// All of them become files, also small ones.
+    pub(super) as_files: bool,
+}
+
 /// Fetches in a task of its own, because a slow download must not delay polls. The drain waits for pictures that a
 /// restart could not fetch again.
-pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finished, pause: Duration, resumable: bool) {
+pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finished, rounds: Rounds) {
+    let Rounds { pause, resumable, as_files } = rounds;
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
     let fetch = async move {
@@ -49,12 +65,14 @@ pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finish
             tokio::time::sleep(pause).await;
         }
         let Finished { outputs, usage } = finished;
-        let (pictures, trouble) = driver.fetcher.fetch_all(outputs).await;
+        let (stored, trouble) = driver.fetcher.fetch_all(outputs, as_files).await;
+        let (pictures, contents): (Vec<_>, Vec<_>) = stored.into_iter().unzip();
+        let contents = contents.into_iter().flatten().collect();
         let durable = !driver.fetcher.results.failed();
         if !durable {
             tracing::warn!(%purchase, "a result may not have reached the disk; a restart fetches it again");
         }
-        let fetched = Fetched { pictures, trouble, usage, durable };
+        let fetched = Fetched { pictures, contents, trouble, usage, durable };
         driver.handle(Event::Fetched { purchase, fetched });
     };
     if resumable {
@@ -67,8 +85,8 @@ pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finish
 impl Fetcher {
     /// Fetches, checks and stores outputs. Returns the stored pictures in the order of the outputs, and the trouble of
     /// the last output that failed; of those that another round may store, if there are any.
-    async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<FetchFailure>) {
-        let fetched = join_all(outputs.into_iter().map(|output| self.fetch(output))).await;
+    async fn fetch_all(&self, outputs: Vec<Output>, as_files: bool) -> (Vec<NewPicture>, Option<FetchFailure>) {
+        let fetched = join_all(outputs.into_iter().map(|output| self.fetch(output, as_files))).await;
         let mut stored = Vec::new();
         let mut trouble = None;
         for result in fetched {
@@ -86,13 +104,13 @@ impl Fetcher {
         (stored, trouble)
     }
 
-    async fn fetch(&self, output: Output) -> Result<StoredPicture, FetchFailure> {
+    async fn fetch(&self, output: Output, as_file: bool) -> Result<NewPicture, FetchFailure> {
         let timeout = self.download_timeout;
         let late = |_| Err(FetchFailure::Upstream("the download took too long".to_owned()));
-        tokio::time::timeout(timeout, self.fetch_once(output)).await.unwrap_or_else(late)
+        tokio::time::timeout(timeout, self.fetch_once(output, as_file)).await.unwrap_or_else(late)
     }
 
-    async fn fetch_once(&self, output: Output) -> Result<StoredPicture, FetchFailure> {
+    async fn fetch_once(&self, output: Output, as_file: bool) -> Result<NewPicture, FetchFailure> {
         let upstream = |error: FetchError| FetchFailure::Upstream(error.to_string());
         let in_answer = matches!(output, Output::Bytes(_));
         let store = |error: ResultsError| failure(&error, in_answer);
@@ -102,7 +120,9 @@ impl Fetcher {
         while let Some(chunk) = bytes.next().await {
             writer.push(chunk.map_err(upstream)?).await.map_err(store)?;
         }
-        writer.finish().await.map_err(store)
+        let stored =
+            if as_file { writer.finish().await.map(|stored| (stored, None)) } else { writer.finish_for_record().await };
+        stored.map_err(store)
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) struct LiveJob {
     quota: Option<Box<dyn QuotaHold>>,
     purchases: Vec<LivePurchase>,
     /// Keeps the pictures of a job that are fetched again.
-    _refetched: Option<RefetchMark>,
+    refetched: Option<RefetchMark>,
 }
 
 /// What the driver holds for a purchase.
@@ -180,6 +180,11 @@ impl LiveJobs {
         self.jobs.get_mut(&purchase.job)?.purchases.get_mut(usize::from(purchase.slot))
     }
 
+    /// Returns whether the stored pictures of a job are fetched again.
+    pub(super) fn is_refetched(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|live| live.refetched.is_some())
+    }
+
     pub(super) fn quota(&self, job: JobId) -> Option<&dyn QuotaHold> {
         self.jobs.get(&job)?.quota.as_deref()
     }
@@ -204,7 +209,7 @@ impl LiveJobs {
 
     fn insert(&mut self, job: JobId, quota: Box<dyn QuotaHold>, purchases: Vec<LivePurchase>) {
         let progress = watch::Sender::default();
-        self.jobs.insert(job, LiveJob { progress, quota: Some(quota), purchases, _refetched: None });
+        self.jobs.insert(job, LiveJob { progress, quota: Some(quota), purchases, refetched: None });
     }
 }
 
@@ -309,7 +314,7 @@ impl Driver {
         let is_new = effects.is_some();
         if let Some(effects) = effects {
             let mark = Some(self.cache.waiters.mark_refetched(job));
-            let live = LiveJob { progress: watch::Sender::default(), quota: None, purchases, _refetched: mark };
+            let live = LiveJob { progress: watch::Sender::default(), quota: None, purchases, refetched: mark };
             state.live.jobs.insert(job, live);
             self.carry_out(&mut state, effects);
         }

@@ -19,7 +19,7 @@ pub(in crate::engine) enum PollMessage {
     /// A purchase is to be polled at the best time.
     Plan { purchase: PurchaseId, poll: NextPoll, spread: f64 },
     /// The estimate of a class has shifted, so plans that were made before are out of date.
-    Replan(LatencyClass),
+    Replan(Arc<LatencyClass>),
     /// A poll has ended.
     Ended,
 }

@@ -7,7 +7,7 @@ use crate::model::{
     AccountId, Failure, JobId, JobResult, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::polling::latency::LatencyClass;
-use crate::storage::journal::{JobRecord, Record};
+use crate::storage::journal::{JobRecord, PictureContent, Record};
 use crate::upstream::formats::{FormatChange, SubmitFormat};
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
@@ -88,10 +88,12 @@ pub(in crate::engine) struct SubmitResult {
 pub(in crate::engine) struct Fetched {
     /// The pictures that are stored, in the order of the outputs.
     pub(in crate::engine) pictures: Vec<StoredPicture>,
+    /// The bytes of those that have no file: they are stored with the record of the end.
+    pub(in crate::engine) contents: Vec<PictureContent>,
     /// Why the last output that failed is not stored; one that another round may store comes before an invalid one.
     pub(in crate::engine) trouble: Option<FetchFailure>,
     pub(in crate::engine) usage: Option<Usage>,
-    /// The pictures are certainly on disk.
+    /// The pictures that have a file are certainly on disk.
     pub(in crate::engine) durable: bool,
 }
 
@@ -190,7 +192,7 @@ pub(in crate::engine) struct NextPoll {
     pub(in crate::engine) handle: PurchaseHandle,
     pub(in crate::engine) account: AccountId,
     /// The class of purchases that take about as long.
-    pub(in crate::engine) class: LatencyClass,
+    pub(in crate::engine) class: Arc<LatencyClass>,
     /// When the upstream accepted it.
     pub(in crate::engine) accepted: Instant,
     /// The age at which a poll last found it working; zero before.
@@ -204,7 +206,7 @@ pub(in crate::engine) struct NextPoll {
 /// A purchase that was found done for the first time: it ended after it was last found working, and by now.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Completion {
-    pub(in crate::engine) class: LatencyClass,
+    pub(in crate::engine) class: Arc<LatencyClass>,
     pub(in crate::engine) working_at: Duration,
     pub(in crate::engine) took: Duration,
     pub(in crate::engine) polls: u32,

@@ -37,7 +37,7 @@ use super::rules::Rules;
 use super::timers::Timers;
 use crate::model::{AccountId, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage};
 use crate::polling::latency::LatencyClass;
-use crate::storage::journal::{JobRecord, Record};
+use crate::storage::journal::{JobRecord, PictureContent, Record};
 use crate::upstream::formats::{FormatOptions, FormatSubject, FormatTable, FormatTries, InputKind, RequestFormat};
 use crate::upstream::{Finished, PurchaseHandle, blames_address};
 
@@ -189,7 +189,7 @@ pub(super) struct Accepted {
     /// When the upstream accepted it.
     pub(super) at: Instant,
     /// The class of purchases that take about as long.
-    pub(super) class: LatencyClass,
+    pub(super) class: Arc<LatencyClass>,
     /// The age at which a poll last found it working; `None` before.
     pub(super) working_at: Option<Duration>,
     /// It was accepted before the gateway started.
@@ -219,6 +219,8 @@ pub(super) struct Immediate {
 #[derive(Clone, Debug)]
 pub(super) struct PendingEnd {
     pub(super) end: PurchaseEnd,
+    /// The bytes of its pictures that have no file.
+    contents: Vec<PictureContent>,
     upstream: Option<UpstreamId>,
     /// Where the purchase is polled, if the upstream named an address.
     poll_url: Option<String>,
@@ -319,7 +321,7 @@ impl Purchase {
 }
 
 impl Accepted {
-    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: LatencyClass, at: Instant) -> Self {
+    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: Arc<LatencyClass>, at: Instant) -> Self {
         Self {
             poll: PollState::new(handle),
             account,

@@ -41,8 +41,8 @@ impl Rules {
 }
 
 /// Returns the class of generation times of a purchase of `pictures` pictures.
-pub(in crate::engine) fn class_of(record: &JobRecord, pictures: u8) -> LatencyClass {
-    class(&record.model, record.task, &record.choices, record.size, pictures)
+pub(in crate::engine) fn class_of(record: &JobRecord, pictures: u8) -> Arc<LatencyClass> {
+    Arc::new(class(&record.model, record.task, &record.choices, record.size, pictures))
 }
 
 /// Returns the class of generation times of a purchase.

@@ -99,6 +99,8 @@ contract! {
         records_add_up_and_survive_a_reopening,
         jobs_are_returned_in_the_order_of_their_records,
         a_record_that_breaks_a_rule_fails_alone,
+        a_record_that_may_wait_is_written_with_the_next_one_before_it,
+        a_record_that_may_wait_is_written_after_its_time_and_when_the_journal_closes,
         an_upstream_id_belongs_to_one_purchase,
         an_end_brings_the_upstream_id_that_was_not_written,
         the_last_committed_format_is_the_one_of_the_purchase,
@@ -110,7 +112,9 @@ contract! {
         running_time_goes_on_after_a_restart_and_does_not_count_the_time_between,
         steps_have_the_running_time_at_which_they_were_written,
         results_are_read_in_pages_by_kind_and_age,
-        stored_bytes_and_digests_are_those_of_pictures_that_were_not_evicted;
+        stored_bytes_and_digests_are_those_of_pictures_that_were_not_evicted,
+        small_pictures_are_stored_with_their_records_until_these_are_evicted,
+        a_refused_record_stores_no_picture;
     webhooks:
         webhooks_are_pending_until_they_end;
 }
@@ -153,7 +157,15 @@ fn accepted(purchase: PurchaseId, upstream: &str) -> Record {
 }
 
 fn resolved(purchase: PurchaseId, pictures: &[StoredPicture]) -> Record {
-    Record::Resolved { purchase, upstream: None, poll_url: None, pictures: pictures.to_vec(), usage: None, at: NOW }
+    Record::Resolved {
+        purchase,
+        upstream: None,
+        poll_url: None,
+        pictures: pictures.to_vec(),
+        contents: Vec::new(),
+        usage: None,
+        at: NOW,
+    }
 }
 
 fn failed(purchase: PurchaseId) -> Record {

@@ -1,7 +1,9 @@
 //! The journal for the operator: what was bought, what is unknown, and what was decided about it. Works beside a gateway that
 //! may be running.
 
-use crate::model::{ClientId, JobId, PurchaseId, Timestamp, UpstreamId};
+use bytes::Bytes;
+
+use crate::model::{ClientId, Digest, JobId, PurchaseId, Timestamp, UpstreamId};
 
 use super::record::Resolution;
 use super::stored::StoredJob;
@@ -49,6 +51,13 @@ pub(crate) trait Ledger {
     ///
     /// [`LedgerError::Storage`].
     fn stored_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<StoredJob>, LedgerError>;
+
+    /// Returns the bytes of a picture that is stored with its record, as `Journal::picture_copies`.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn picture_copies(&self, of: &Digest) -> Result<Vec<Bytes>, LedgerError>;
 
     /// Returns the purchases whose upstream id belongs to an older purchase, from versions that accepted such an id.
     ///

@@ -2,12 +2,13 @@
 //!
 //! A record is first written, later synced. With [`SyncMode::Full`] `append` answers when the record is synced, as the
 //! real journal does; with [`SyncMode::Off`] `append` answers at once, as `synchronous=OFF` would, and a power cut can
-//! lose acknowledged records.
+//! lose acknowledged records. A record that may wait is written with the next one, or when its time has come.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::traits::{Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
-use replay::{Written, jobs, may_answer, pending, problem, stored_results, used_quota};
+use replay::{Written, copies, jobs, may_answer, pending, problem, stored_results, used_quota};
 pub(crate) use replay::{apply, has_ended};
 
 mod replay;
@@ -45,6 +46,22 @@ impl Disk {
         jobs(&self.lock())
     }
 
+    /// Changes a byte of a picture that is stored with its record; returns whether there was one.
+    pub(crate) fn damage(&self, digest: &Digest) -> bool {
+        let mut is_damaged = false;
+        for (record, _) in self.lock().iter_mut() {
+            let Record::Resolved { contents, .. } = record else { continue };
+            for content in contents.iter_mut().filter(|content| content.digest == *digest) {
+                let mut bytes = content.bytes.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] = bytes[middle].wrapping_add(1);
+                content.bytes = bytes.into();
+                is_damaged = true;
+            }
+        }
+        is_damaged
+    }
+
     /// Returns the number of durable records.
     pub(crate) fn records(&self) -> usize {
         self.lock().len()
@@ -64,8 +81,13 @@ pub(crate) struct MemoryJournal {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Appended, and waiting for another record; after those that are written.
+    waiting: Vec<Written>,
     /// Written, not synced.
     unsynced: Vec<Written>,
+    /// Records that were appended, and those of them that are synced.
+    appended: usize,
+    synced: tokio::sync::watch::Sender<usize>,
     /// The power was cut: no call completes any more.
     dead: bool,
     closed: bool,
@@ -85,6 +107,7 @@ impl MemoryJournal {
     /// Cuts the power: what was not synced is lost, and no call completes.
     pub(crate) fn cut_power(&self) {
         let mut shared = self.lock();
+        shared.waiting.clear();
         shared.unsynced.clear();
         shared.dead = true;
     }
@@ -121,7 +144,15 @@ impl MemoryJournal {
         let mut shared = self.lock();
         if !shared.dead && shared.standing != Standing::Failed {
             self.disk.lock().append(&mut shared.unsynced);
+            let synced = shared.appended - shared.waiting.len();
+            shared.synced.send_replace(synced);
         }
+    }
+
+    /// Writes the records that wait.
+    fn write_all(&self) {
+        let shared = &mut *self.lock();
+        shared.unsynced.append(&mut shared.waiting);
     }
 
     /// Returns what a running gateway reads: everything written, synced or not.
@@ -150,9 +181,10 @@ impl MemoryJournal {
 }
 
 impl Journal for MemoryJournal {
-    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
         let journal = self.clone();
         let now = self.running_time();
+        let (position, mut synced);
         {
             let mut shared = self.lock();
             if shared.closed {
@@ -164,22 +196,32 @@ impl Journal for MemoryJournal {
             let written = self.disk.lock();
             // Without syncs, the record before may be lost.
             if self.sync == SyncMode::Full
-                && let Some(problem) = problem(&written.iter().chain(&shared.unsynced), &record)
+                && let Some(problem) = problem(&written.iter().chain(&shared.unsynced).chain(&shared.waiting), &record)
             {
                 return Box::pin(async move { Err(JournalError::Storage(problem.to_owned())) });
             }
             drop(written);
             if !shared.dead && shared.standing != Standing::Failed {
-                shared.unsynced.push((record, now));
+                shared.appended += 1;
+                shared.waiting.push((record, now));
             }
+            (position, synced) = (shared.appended, shared.synced.subscribe());
+        }
+        if wait.is_zero() {
+            self.write_all();
         }
         Box::pin(async move {
             if journal.sync == SyncMode::Off {
                 // The record is synced with the next sync, if one follows.
+                journal.write_all();
                 return journal.answer(()).await;
             }
-            tokio::time::sleep(journal.sync_time).await;
-            journal.sync_all();
+            let shared = synced.wait_for(|synced| *synced >= position);
+            if wait.is_zero() || tokio::time::timeout(wait, shared).await.is_err() {
+                journal.write_all();
+                tokio::time::sleep(journal.sync_time).await;
+                journal.sync_all();
+            }
             journal.answer(()).await?;
             if journal.standing() == Standing::Failed { Err(JournalError::Failed) } else { Ok(()) }
         })
@@ -264,6 +306,14 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn picture_copies(&self, of: Digest) -> BoxFuture<'static, Result<Vec<Bytes>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let copies = copies(&journal.records(), &of);
+            journal.answer(copies).await
+        })
+    }
+
     fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {
         let journal = self.clone();
         Box::pin(async move { journal.answer(!journal.seen().is_empty()).await })
@@ -300,6 +350,7 @@ impl Journal for MemoryJournal {
     fn close(&self) -> BoxFuture<'static, ()> {
         let journal = self.clone();
         Box::pin(async move {
+            journal.write_all();
             journal.sync_all();
             journal.lock().closed = true;
         })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::content::PictureContent;
 use crate::model::{
     AccountId, ApiKind, Choices, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PurchaseId,
     Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
@@ -23,13 +24,14 @@ pub(crate) enum Record {
     Resubmitted { purchase: PurchaseId },
     /// The upstream has accepted the purchase under an id.
     Accepted { purchase: PurchaseId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
-    /// The pictures of the purchase are on disk. `upstream` is `None` for an immediate answer without an id. An id and an
+    /// The pictures of the purchase are on disk, or are stored with this record: `contents` has the bytes of those. `upstream` is `None` for an immediate answer without an id. An id and an
     /// address that the journal has already stay as they are: these are for an acceptance that was not written.
     Resolved {
         purchase: PurchaseId,
         upstream: Option<UpstreamId>,
         poll_url: Option<String>,
         pictures: Vec<StoredPicture>,
+        contents: Vec<PictureContent>,
         usage: Option<Usage>,
         at: Timestamp,
     },

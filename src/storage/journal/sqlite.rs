@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rusqlite::{OptionalExtension, params};
 
@@ -63,13 +65,13 @@ impl SqliteJournal {
 }
 
 impl Journal for SqliteJournal {
-    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.thread.append(record)
+    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.thread.append_within(record, wait)
     }
 
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {
         self.thread.read(|connection| {
-            let sql = "SELECT job_id FROM purchases WHERE state IN ('intent', 'committing', 'accepted')
+            let sql = "SELECT job_id FROM purchases WHERE ended_ms IS NULL
                        GROUP BY job_id ORDER BY min(rowid)";
             jobs(connection, sql, ())
         })
@@ -124,6 +126,10 @@ impl Journal for SqliteJournal {
 
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
         self.thread.read(move |connection| results::stored_digests(connection, &of))
+    }
+
+    fn picture_copies(&self, of: Digest) -> BoxFuture<'static, Result<Vec<Bytes>, JournalError>> {
+        self.thread.read(move |connection| results::picture_copies(connection, &of))
     }
 
     fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::record::Record;
@@ -29,7 +31,18 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// # Errors
     ///
     /// [`JournalError`]: the record is not known to be durable, and the step it guards must not be taken.
-    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>>;
+    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.append_within(record, Duration::ZERO)
+    }
+
+    /// Writes a record that need not be durable at once: it waits for another one, to share its commit, for `wait` at most. It
+    /// stays in its place before all records that are appended later. Reads do not see it, and a crash loses it, until the
+    /// future completes.
+    ///
+    /// # Errors
+    ///
+    /// As `append`.
+    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>>;
 
     /// Returns the jobs that have at least one purchase that has not ended, in the order in which they were journalled.
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>>;
@@ -63,6 +76,10 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
 
     /// Returns which of these pictures belong to a job and have not been evicted.
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
+
+    /// Returns the bytes of a picture that is stored with its record: one copy for each purchase that has it and is not
+    /// evicted, of some at most. Whether they are those of the digest is not checked.
+    fn picture_copies(&self, of: Digest) -> BoxFuture<'static, Result<Vec<Bytes>, JournalError>>;
 
     /// Returns whether there is any job.
     fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>>;

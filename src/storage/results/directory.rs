@@ -10,9 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
 
-use super::directory_sync::DirectorySync;
 use super::traits::{Listing, OpenPicture, Orphan, PictureStore, Version};
 use crate::model::{ByteSource, Digest, RunningTime};
+
+mod mark;
+mod sync;
+
+use mark::JournalMark;
+use sync::DirectorySync;
 
 const TEMPORARY_EXTENSION: &str = "tmp";
 
@@ -21,6 +26,7 @@ const TEMPORARY_EXTENSION: &str = "tmp";
 pub(crate) struct PictureDirectory {
     pictures: PathBuf,
     orphans: PathBuf,
+    mark: JournalMark,
     /// `None` when the folder was opened for reading alone.
     sync: Option<DirectorySync>,
     /// A sync has failed: stored pictures may not survive a power cut.
@@ -47,7 +53,26 @@ impl PictureDirectory {
 
     /// Returns the two folders for reading alone, beside a gateway that may have them open. One that is missing is empty.
     pub(crate) fn beside(pictures: PathBuf, orphans: PathBuf) -> Self {
-        Self { pictures, orphans, sync: None, failed: AtomicBool::new(false) }
+        let mark = JournalMark::of(&pictures);
+        Self { pictures, orphans, mark, sync: None, failed: AtomicBool::new(false) }
+    }
+
+    /// Returns whether the journal has, or had, pictures of this store.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub(crate) fn has_recorded(&self) -> io::Result<bool> {
+        self.mark.is_there()
+    }
+
+    /// Forgets that the journal had pictures of this store: it is a new one.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written.
+    pub(crate) fn forget_recorded(&self) -> io::Result<()> {
+        self.mark.remove()
     }
 
     /// A file name is a digest: nothing that a client or the upstream sends reaches the file system.
@@ -76,6 +101,11 @@ impl PictureStore for PictureDirectory {
             tracing::error!(%error, "a picture could not be synced; nothing is bought until a restart");
         }
         Ok(())
+    }
+
+    fn note_recorded(&self) -> io::Result<()> {
+        let Some(sync) = &self.sync else { return Err(io::ErrorKind::ReadOnlyFilesystem.into()) };
+        self.mark.set(|| sync.sync())
     }
 
     fn open(&self, digest: &Digest) -> io::Result<OpenPicture> {

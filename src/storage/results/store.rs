@@ -3,14 +3,16 @@
 use std::io;
 use std::sync::Arc;
 
-use super::checked::{DigestChecker, other_bytes};
 use super::orphans::OrphanStore;
-use super::read_cache::ReadCache;
 use super::shared::SharedPictures;
+use super::sources::checked::{DigestChecker, other_bytes};
+use super::sources::read_cache::ReadCache;
+use super::sources::recorded::RecordedPictures;
 use super::traits::{OpenPicture, PictureStore};
 use super::writer::PictureWriter;
 use crate::model::picture::read_full;
 use crate::model::{ByteSource, Digest, StoredPicture};
+use crate::storage::Journal;
 use crate::storage::descriptors::{blocking, blocking_with_descriptor};
 
 /// The store of bought pictures. Cheap to clone.
@@ -19,6 +21,8 @@ pub(crate) struct Results {
     pictures: Arc<SharedPictures>,
     memory: ReadCache,
     checker: DigestChecker,
+    /// `None` where every picture is a file.
+    recorded: Option<RecordedPictures>,
 }
 
 impl Results {
@@ -29,7 +33,13 @@ impl Results {
             pictures: Arc::new(SharedPictures::new(store)),
             memory: ReadCache::new(memory_bytes_max, memory_picture_bytes_max),
             checker: DigestChecker::new(),
+            recorded: None,
         }
+    }
+
+    /// Returns the store with pictures of at most `bytes_max` bytes in this journal, with their records.
+    pub(crate) fn recording_in(self, journal: Arc<dyn Journal>, bytes_max: u64) -> Self {
+        Self { recorded: Some(RecordedPictures::new(journal, bytes_max)), ..self }
     }
 
     /// Opens the pictures of a folder, with their orphans in a folder beside it.
@@ -53,11 +63,19 @@ impl Results {
 
     /// Begins a picture of at most `bytes_max` bytes.
     pub(crate) fn write(&self, bytes_max: u64) -> PictureWriter {
-        PictureWriter::new(Arc::clone(&self.pictures), self.memory.clone(), bytes_max)
+        PictureWriter::new(Arc::clone(&self.pictures), self.memory.clone(), self.recorded.clone(), bytes_max)
+    }
+
+    /// Notes that the record with this picture is durable.
+    pub(crate) fn on_recorded(&self, digest: &Digest) {
+        if let Some(recorded) = &self.recorded {
+            recorded.on_durable(digest);
+        }
     }
 
     /// Returns the bytes of a stored picture, from memory if they are cached there. They are those of its digest; reading
-    /// them fails if the file is changed later. An orphan is made a picture again.
+    /// them fails if the file is changed later. An orphan is made a picture again. A picture whose bytes in the journal are
+    /// damaged may have been fetched again, and be a file since.
     ///
     /// # Errors
     ///
@@ -65,6 +83,15 @@ impl Results {
     pub(crate) async fn read(&self, picture: &StoredPicture) -> io::Result<Arc<dyn ByteSource>> {
         if let Some(cached) = self.memory.get(picture) {
             return Ok(Arc::new(cached));
+        }
+        if let Some(recorded) = &self.recorded
+            && let Some(bytes) = recorded.read(picture).await?
+        {
+            return Ok(if self.memory.accepts(picture.bytes) {
+                Arc::new(self.memory.insert(picture.digest, &bytes))
+            } else {
+                Arc::new(bytes)
+            });
         }
         if !self.memory.accepts(picture.bytes) {
             let opened = self.open_file(picture).await?;
@@ -90,15 +117,16 @@ impl Results {
         blocking_with_descriptor(move || open(&pictures, &picture)).await
     }
 
-    /// Removes a picture if it exists.
+    /// Removes pictures from memory, and their files where they have any.
     ///
     /// # Errors
     ///
-    /// When the store refuses.
-    pub(crate) async fn remove(&self, digest: Digest) -> io::Result<()> {
-        self.memory.remove(&digest);
+    /// When the store refuses one of them; the others are removed.
+    pub(crate) async fn remove(&self, digests: Vec<Digest>) -> io::Result<()> {
+        digests.iter().for_each(|digest| self.memory.remove(digest));
         let pictures = Arc::clone(&self.pictures);
-        blocking(move || pictures.store.remove(&digest)).await
+        let remove = move || digests.iter().map(|digest| pictures.store.remove(digest)).fold(Ok(()), Result::and);
+        blocking(remove).await
     }
 
     /// Returns the orphans, and what makes pictures orphans.

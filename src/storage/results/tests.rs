@@ -1,13 +1,20 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64_simd::STANDARD;
 use bytes::Bytes;
 
 use super::*;
 use crate::model::picture::{InvalidPicture, read_full};
-use crate::model::{Format, RunningTime, StoredPicture};
+use crate::model::{
+    ApiKind, Choices, ClientId, Digest, Fingerprint, Format, JobId, ModelId, PurchaseId, RunningTime, Size,
+    StoredPicture, Task, Timestamp,
+};
+use crate::storage::Journal;
+use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
+use crate::storage::journal::{JobRecord, PictureContent, Record};
 
 fn png() -> Bytes {
     let mut bytes = io::Cursor::new(Vec::new());
@@ -218,4 +225,131 @@ async fn a_picture_above_the_limit_is_refused() {
     let results = Results::open(directory.path(), 0, 0).unwrap();
     let mut writer = results.write(10);
     assert!(matches!(writer.push(png()).await, Err(ResultsError::TooLarge { bytes_max: 10 })));
+}
+
+/// Pictures of a folder, of which those up to a size are stored in a journal, on a disk of its own.
+struct Recorded {
+    directory: tempfile::TempDir,
+    disk: Disk,
+    journal: MemoryJournal,
+    results: Results,
+}
+
+impl Recorded {
+    fn up_to(bytes_max: u64) -> Self {
+        let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+        let journal = MemoryJournal::on(&disk, std::time::Duration::ZERO, SyncMode::Full);
+        let results = Results::open(directory.path(), 0, 0).unwrap();
+        let results = results.recording_in(Arc::new(journal.clone()), bytes_max);
+        Self { directory, disk, journal, results }
+    }
+
+    async fn store(&self, bytes: Bytes) -> Result<(StoredPicture, Option<PictureContent>), ResultsError> {
+        let mut writer = self.results.write(1 << 20);
+        writer.push(bytes).await?;
+        writer.finish_for_record().await
+    }
+
+    /// Journals a job with this picture; returns its id.
+    async fn resolve(&self, number: u128, picture: StoredPicture, content: Option<PictureContent>) -> JobId {
+        let (at, contents) = (Timestamp::from_millis(1_790_000_000_000), content.into_iter().collect());
+        let job = JobRecord {
+            id: JobId::new(at, number),
+            client: ClientId("alice".into()),
+            fingerprint: Fingerprint::from(Digest::of(b"request")),
+            task: Task::Edit,
+            model: ModelId::from("gpt-image-2"),
+            size: Size { width: 1024, height: 1024 },
+            choices: Choices::default(),
+            n: 1,
+            inputs: 1,
+            shareable: true,
+            idempotency_key: None,
+            respond_async: false,
+            created: at,
+        };
+        let (id, purchase) = (job.id, PurchaseId { job: job.id, slot: 0 });
+        let intent = Record::Intent { job, api_kind: ApiKind::Prediction, purchases: vec![(purchase, 1)] };
+        let (upstream, poll_url, pictures, usage) = (None, None, vec![picture], None);
+        let resolved = Record::Resolved { purchase, upstream, poll_url, pictures, contents, usage, at };
+        for record in [intent, resolved] {
+            self.journal.append(record).await.unwrap();
+        }
+        self.results.on_recorded(&picture.digest);
+        id
+    }
+
+    async fn read(&self, picture: &StoredPicture) -> io::Result<Vec<u8>> {
+        read_full(&*self.results.read(picture).await?, 0, 1 << 20)
+    }
+
+    fn files(&self) -> usize {
+        let entries = fs::read_dir(self.directory.path()).unwrap();
+        entries.filter(|entry| entry.as_ref().unwrap().file_name().len() == 64).count()
+    }
+}
+
+#[tokio::test]
+async fn a_small_picture_is_stored_with_its_record_and_removed_with_it() {
+    let recorded = Recorded::up_to(1000);
+    let (picture, content) = recorded.store(png()).await.unwrap();
+    assert_eq!((picture.digest, recorded.files()), (Digest::of(&png()), 0));
+    assert_eq!(recorded.read(&picture).await.unwrap(), png(), "before its record is durable");
+    let job = recorded.resolve(1, picture, content).await;
+    assert_eq!(recorded.read(&picture).await.unwrap(), png());
+    recorded.journal.append(Record::Evicted { job }).await.unwrap();
+    assert_eq!(recorded.read(&picture).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_picture_that_is_too_large_or_finds_the_journal_away_is_a_file() {
+    let recorded = Recorded::up_to(png().len() as u64 - 1);
+    let (picture, content) = recorded.store(png()).await.unwrap();
+    assert!(content.is_none() && recorded.files() == 1);
+    assert_eq!(recorded.read(&picture).await.unwrap(), png());
+
+    let recorded = Recorded::up_to(1000);
+    recorded.journal.set_away(true);
+    let (picture, content) = recorded.store(png()).await.unwrap();
+    assert!(content.is_none() && recorded.files() == 1);
+    assert_eq!(recorded.read(&picture).await.unwrap(), png());
+}
+
+#[tokio::test]
+async fn pictures_on_their_way_to_the_journal_take_bounded_memory() {
+    let recorded = Recorded::up_to(u64::MAX);
+    // Noise behind the picture, which every decoder takes.
+    let large: Bytes = [&png()[..], &[7; 200_000]].concat().into();
+    let mut contents = Vec::new();
+    while recorded.files() == 0 {
+        contents.extend(recorded.store(large.clone()).await.unwrap().1);
+        assert!(contents.len() < 100, "16 MB");
+    }
+    assert!(contents.len() > 50);
+    contents.pop();
+    assert!(recorded.store(large).await.unwrap().1.is_some(), "there is room again");
+}
+
+#[tokio::test]
+async fn an_incomplete_small_picture_is_refused() {
+    let recorded = Recorded::up_to(1000);
+    let cut = png().slice(..png().len() - 1);
+    assert!(matches!(recorded.store(cut).await, Err(ResultsError::InvalidPicture(InvalidPicture::Damaged(_)))));
+    assert_eq!(recorded.files(), 0);
+}
+
+#[tokio::test]
+async fn of_a_picture_damaged_in_the_journal_another_copy_or_a_file_is_read() {
+    let recorded = Recorded::up_to(1000);
+    let (picture, content) = recorded.store(png()).await.unwrap();
+    recorded.resolve(1, picture, content).await;
+    assert!(recorded.disk.damage(&picture.digest));
+    assert_eq!(recorded.read(&picture).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    let (picture, content) = recorded.store(png()).await.unwrap();
+    recorded.resolve(2, picture, content).await;
+    assert_eq!(recorded.read(&picture).await.unwrap(), png(), "the copy of the second job");
+    assert!(recorded.disk.damage(&picture.digest));
+    assert!(recorded.read(&picture).await.is_err());
+    store(&recorded.results, png()).await.unwrap();
+    assert_eq!(recorded.read(&picture).await.unwrap(), png(), "fetched again, as a file");
 }

@@ -27,6 +27,13 @@ pub(crate) trait PictureStore: Send + Sync + fmt::Debug {
     /// When the picture cannot be stored.
     fn keep(&self, file: NamedTempFile, digest: Digest) -> io::Result<()>;
 
+    /// Notes durably that there are pictures which the journal alone has.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be noted.
+    fn note_recorded(&self) -> io::Result<()>;
+
     /// Opens a picture.
     ///
     /// # Errors

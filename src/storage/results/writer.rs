@@ -1,6 +1,7 @@
 //! A picture on its way from the upstream to the disk.
 //!
-//! It is checked to be complete, synced, renamed to its digest, and the directory synced, before the journal records it.
+//! It is checked to be complete, synced, renamed to its digest, and the directory synced, before the journal records it. A small
+//! one is checked, and its bytes go to the journal in the same commit as its record.
 //!
 //! Many pictures may arrive at once. The first [`GATHERED_BYTES`] of a picture are gathered in memory, so that a small
 //! picture is written in one step, off the asynchronous threads. A picture is paid for: when no file descriptor is left,
@@ -14,11 +15,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
-use super::read_cache::ReadCache;
 use super::shared::SharedPictures;
+use super::sources::read_cache::ReadCache;
+use super::sources::recorded::RecordedPictures;
 use crate::model::picture::{InvalidPicture, check_complete};
 use crate::model::{ByteSource, Digest, StoredPicture};
 use crate::storage::descriptors::{blocking, blocking_with_descriptor};
+use crate::storage::journal::PictureContent;
 
 /// Bytes of a picture that are gathered before they are written.
 const GATHERED_BYTES: usize = 256 * 1024;
@@ -39,6 +42,7 @@ pub(crate) enum ResultsError {
 pub(crate) struct PictureWriter {
     pictures: Arc<SharedPictures>,
     memory: ReadCache,
+    recorded: Option<RecordedPictures>,
     /// Bytes that are not in the file yet.
     gathered: Vec<u8>,
     /// `None` until the first bytes are written, and while a write is under way.
@@ -49,9 +53,14 @@ pub(crate) struct PictureWriter {
 }
 
 impl PictureWriter {
-    pub(super) fn new(pictures: Arc<SharedPictures>, memory: ReadCache, bytes_max: u64) -> Self {
+    pub(super) fn new(
+        pictures: Arc<SharedPictures>,
+        memory: ReadCache,
+        recorded: Option<RecordedPictures>,
+        bytes_max: u64,
+    ) -> Self {
         let hasher = blake3::Hasher::new();
-        Self { pictures, memory, gathered: Vec::new(), file: None, hasher, bytes: 0, bytes_max }
+        Self { pictures, memory, recorded, gathered: Vec::new(), file: None, hasher, bytes: 0, bytes_max }
     }
 
     /// Appends the next bytes.
@@ -83,7 +92,36 @@ impl PictureWriter {
         Ok(())
     }
 
-    /// Checks that the picture is complete and makes it durable.
+    /// Checks that the picture is complete, and returns a small one with its bytes: its record will make it durable. Any
+    /// other is made durable as a file.
+    ///
+    /// # Errors
+    ///
+    /// As `finish`.
+    pub(crate) async fn finish_for_record(mut self) -> Result<(StoredPicture, Option<PictureContent>), ResultsError> {
+        let is_gathered = self.file.is_none() && self.bytes == self.gathered.len() as u64;
+        if is_gathered && let Some(recorded) = self.recorded.as_ref().filter(|recorded| recorded.accepts(self.bytes)) {
+            let (picture, digest) = (Bytes::from(std::mem::take(&mut self.gathered)), self.hasher.finalize().into());
+            // On this thread: it is small.
+            let (format, (width, height)) = check_complete(&picture)??;
+            if let Some(content) = recorded.take(digest, &picture) {
+                if !recorded.is_noted() {
+                    let pictures = Arc::clone(&self.pictures);
+                    blocking(move || pictures.store.note_recorded()).await?;
+                    recorded.set_noted();
+                }
+                if self.memory.accepts(self.bytes) {
+                    // A waiter is likely to read it at once.
+                    self.memory.insert(digest, &picture);
+                }
+                return Ok((StoredPicture { digest, bytes: self.bytes, format, width, height }, Some(content)));
+            }
+            self.gathered = picture.into();
+        }
+        self.finish().await.map(|stored| (stored, None))
+    }
+
+    /// Checks that the picture is complete and makes it durable as a file.
     ///
     /// # Errors
     ///

@@ -165,6 +165,8 @@ pub(super) fn program(upstream: &Upstream, origin: &str) -> Program {
         ("GATEWAY_UPSTREAM__BASE_URL", origin),
         ("GATEWAY_STORAGE__DIRECTORY", &folder),
         ("GATEWAY_CACHE__MEMORY_PICTURE_BYTES_MAX", MEMORY_PICTURE_BYTES_MAX),
+        // Files are damaged.
+        ("GATEWAY_STORAGE__JOURNAL_PICTURE_BYTES_MAX", "0"),
         // A row that waits is wrong, and need not wait for long.
         ("GATEWAY_SERVER__RESPONSE_TIMEOUT_S", "15"),
         ("GATEWAY_UPSTREAM__REFETCH_TIMEOUT_S", "10"),

@@ -138,10 +138,15 @@ impl Stopped {
         Gateway::start(self.directory, self.environment).await
     }
 
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.directory.path().join("journal.sqlite")
+    }
+
     /// The files of pictures.
     pub(crate) fn picture_files(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.directory.path().join("results")).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect()
+        let is_picture = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 64);
+        entries.map(|entry| entry.unwrap().path()).filter(is_picture).collect()
     }
 }
 

@@ -88,19 +88,6 @@ def reset_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def sync_ms(folder):
-    """Returns the median time of appending 4 KB and fdatasync on the disk of a folder, in ms."""
-    taken = []
-    with tempfile.TemporaryFile(dir=folder) as file:
-        for _ in range(100):
-            began = time.monotonic()
-            file.write(bytes(4096))
-            file.flush()
-            os.fdatasync(file.fileno())
-            taken.append(time.monotonic() - began)
-    return sorted(taken)[50] * 1000
-
-
 class Stopwatch:
     """Measures elapsed and CPU seconds of a process until `stop`."""
 
@@ -123,7 +110,10 @@ class Stopwatch:
 
 
 class WrkLoad:
-    """Load by wrk, with one thread on the core of the load; the Lua script `lua` makes the requests."""
+    """Load by wrk, with one thread on the core of the load; the Lua script `lua` makes the requests.
+
+    `ms` has the time of a request by its percentile: "50", "75", "90", "99".
+    """
 
     def __init__(self, scratch, port, path, connections, seconds, lua):
         script = scratch.folder / "wrk.lua"
@@ -139,6 +129,8 @@ class WrkLoad:
         if "Non-2xx" in output or "Socket errors" in output:
             give_up(f"port {port} did not answer every request with success:\n{output}")
         self.requests = int(found[1])
+        self.ms = {share: float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
+                   for share, value, unit in re.findall(r"^ +(\d+)% +([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)}
         self.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -248,8 +240,10 @@ http {{
         self.run(command, LOAD_CORE, lambda: call(port, "GET", "/_counters", timeout=5))
         return port
 
-    def gateway(self, upstream_port, overrides=None, workers=1, core=MEASURED_CORE):
+    def gateway(self, upstream_port, overrides=None, workers=1, core=MEASURED_CORE, through=()):
         """Starts a gateway in front of the quick upstream, on one core, or on both with `core` None; returns its rig.
+
+        `through` is a command that executes the gateway in its own process, as strace -D and valgrind do.
 
         Close the rig with `keep`, so that its folder is deleted at the end of the script: for a minute ext4 skips inodes that
         were deleted (`recently_deleted`), which would slow down each file that the next gateway creates.
@@ -257,7 +251,7 @@ http {{
         overrides = {"GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{upstream_port}", **UNLIMITED, **(overrides or {})}
         rig = Rig(BINARY, workers, "", overrides)
         atexit.register(rig.close, keep=False)
-        rig.launch(through=pinned("0-1" if core is None else core))
+        rig.launch(through=(*pinned("0-1" if core is None else core), *through))
         rig.wait_until_ready()
         if "PERF" in os.environ:
             Scratch.sampled += 1
@@ -288,6 +282,13 @@ def form(pictures, prompt, boundary="measured", **fields):
     return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
+def raw_request(path, body, headers):
+    """Returns a POST as the bytes that a client sends."""
+    headers = headers | {"Host": "127.0.0.1", "Content-Length": len(body)}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
 def counters(port):
     """Returns the counters of the quick upstream."""
     return json.loads(call(port, "GET", "/_counters")[2])
@@ -299,13 +300,18 @@ def build():
     return f"of {moment} UTC, sha256 {hashlib.sha256(BINARY.read_bytes()).hexdigest()[:12]}"
 
 
-def parse_arguments(doc, quick_help, parts=None):
-    """Parses --quick and the names of the parts to measure, which are all of `parts` unless some are named."""
+def parser_of(doc, quick_help, parts=None):
+    """Returns a parser of --quick and, where there are any, of the names of the parts to measure."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=quick_help)
     if parts:
         parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all of them, unless some are named")
-    arguments = parser.parse_args()
+    return parser
+
+
+def parse_arguments(doc, quick_help, parts=None):
+    """Parses --quick and the names of the parts to measure, which are all of `parts` unless some are named."""
+    arguments = parser_of(doc, quick_help, parts).parse_args()
     if parts:
         arguments.parts = arguments.parts or list(parts)
     return arguments
@@ -316,21 +322,22 @@ class Table:
 
     def __init__(self):
         self.missed = 0
-        self.rows = []
+        self.figures = {}
 
-    def row(self, what, figure, unit, aim=None, at_least=False):
-        """Adds a figure, with an aim that it must not exceed, or must reach with `at_least`."""
+    def row(self, what, figure, unit, aim=None, at_least=False, key=None):
+        """Prints a figure, with an aim that it must not exceed, or must reach with `at_least`; `key` names it for other scripts."""
+        if key:
+            self.figures[key] = figure
         verdict = ""
         if aim is not None:
             met = figure >= aim if at_least else figure <= aim
             self.missed += not met
             verdict = f"aim {'>=' if at_least else '<='} {aim:<8g} {'ok' if met else 'MISS'}"
         shown = f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
-        self.rows.append(f"{what:<62} {shown:>10} {unit:<14} {verdict}".rstrip())
+        print(f"{what:<62} {shown:>10} {unit:<14} {verdict}".rstrip(), flush=True)
 
     def close(self):
-        """Prints all rows; returns the exit code, which is 3 when an aim was missed."""
-        print("\n".join(self.rows), flush=True)
+        """Returns the exit code, which is 3 when an aim was missed."""
         if Stopwatch.watched:
             print(f"other processes used {Stopwatch.foreign / Stopwatch.watched:.0%} of the measured core; binary {build()}", flush=True)
         return 3 if self.missed else 0

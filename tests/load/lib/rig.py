@@ -279,7 +279,9 @@ class Journal:
                     for row in self.rows:
                         row["created_ms"] = real_ms(row["created_ms"])
                     self.rows.sort(key=lambda row: (row["created_ms"], row["id"], row["slot"]))
-                    self.pictures = [dict(row) for row in connection.execute("SELECT * FROM pictures")]
+                    in_journal = ("SELECT *, (SELECT length(bytes) FROM contents WHERE contents.purchase_id = pictures.purchase_id"
+                                  " AND contents.position = pictures.position) AS in_journal FROM pictures")
+                    self.pictures = [dict(row) for row in connection.execute(in_journal)]
             except sqlite3.DatabaseError as error:
                 self.verdict = str(error)
             finally:

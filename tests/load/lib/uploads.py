@@ -2,12 +2,13 @@
 
 import http.client
 import os
+import re
 import socket
 import time
 
 from lib.measuring import form
 from lib.project import give_up
-from lib.quick_upstream import Pictures
+from lib.quick_upstream import Pictures, submitted_ns
 
 PATH = "/v1/images/edits"
 MB = 1_000_000
@@ -35,7 +36,10 @@ class Uploads:
         return self.count * self.size
 
     def send(self, port, key):
-        """Sends an upload on a connection of its own and reads the answer; gives up when it is not 200."""
+        """Sends an upload on a connection of its own and reads the answer; gives up when it is not 200.
+
+        Returns the seconds until the submit had arrived at the quick upstream.
+        """
         self.number += 1
         mark = b"<picture>"
         body, headers = form([mark] * self.count, f"upload {self.number} {time.monotonic_ns()}")
@@ -45,6 +49,7 @@ class Uploads:
         first, *others = body.split(mark)
         with socket.create_connection(("127.0.0.1", port)) as connection, open(self.file, "rb") as picture:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            began_ns = time.monotonic_ns()
             connection.sendall(f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + first)
             for text in others:
                 at = 0
@@ -56,3 +61,6 @@ class Uploads:
             data = answer.read()
         if answer.status != 200:
             give_up(f"port {port} answers an upload with {answer.status}: {data[:500]}")
+        # The id of the prediction, in the gateway's head and in the upstream's body.
+        prediction = answer.headers["x-gateway-upstream-id"] or re.search(rb'"id":"([0-9a-f]{32})"', data)[1]
+        return (submitted_ns(prediction) - began_ns) / 1e9

@@ -48,7 +48,8 @@ pub(super) fn event(purchase: PurchaseId, random: &mut Random) -> Event {
             Event::Polled { purchase, age: random.time(9000), result }
         }
         12 | 13 => {
-            let fetched = Fetched { pictures: Vec::new(), trouble: None, usage: None, durable: true };
+            let fetched =
+                Fetched { pictures: Vec::new(), contents: Vec::new(), trouble: None, usage: None, durable: true };
             Event::Fetched { purchase, fetched }
         }
         _ => Event::WaiterLeft { job: purchase.job },

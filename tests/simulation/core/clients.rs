@@ -210,7 +210,9 @@ impl World {
     /// Looks something up in the journal, which answers in its turn.
     fn look(&mut self, index: usize, phase: Phase) {
         self.clients[index].phase = phase;
-        self.notify_client(index);
+        if self.journal.notify_reader(Report::Client(index)).is_some() {
+            self.ready.push(Task::Client(index));
+        }
     }
 
     fn notify_client(&mut self, index: usize) {
@@ -453,8 +455,9 @@ impl World {
             Ok(result) => {
                 self.prompts[prompt].is_answered = true;
                 let at = self.timestamp();
-                self.journal.append(Record::Delivered { job: result.job, at });
-                self.look(index, Phase::Delivering);
+                self.journal.append_waiting(Record::Delivered { job: result.job, at });
+                self.clients[index].phase = Phase::Delivering;
+                self.notify_client(index);
             }
             Err(failure) => {
                 let asked = &mut self.prompts[prompt];

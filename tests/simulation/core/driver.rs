@@ -10,7 +10,7 @@ use super::journal::Report;
 use super::live::{FollowUp, LiveJob, LivePurchase, Submission, Submit, Task};
 use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Fetched, NextPoll, Step, SubmitResult};
-use crate::model::{Failure, JobId, JobResult, PurchaseId};
+use crate::model::{Digest, Failure, JobId, JobResult, PurchaseId};
 use crate::storage::journal::{JobRecord, Record, StoredState};
 use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{SubmitError, Submitted};
@@ -139,10 +139,17 @@ impl World {
         self.note("append", self.about(purchase), format_args!("{}", name_of(step)));
         let (mut position, count) = (0, records.len());
         let formats = self.formats.changes();
+        // A small upload, where it is sent in one piece.
+        let waits = self.random.one_in(2);
         let is_restored = matches!(records.first(), Some(Record::Restored { .. }));
         let is_dropped = (self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_)))
             || (self.variant == Variant::RestorationNotAppended && is_restored);
-        for record in records.into_iter().filter(|_| !is_dropped) {
+        for mut record in records.into_iter().filter(|_| !is_dropped) {
+            if let Record::Resolved { contents, .. } = &mut record
+                && self.variant == Variant::ContentsNotAppended
+            {
+                contents.clear();
+            }
             match &record {
                 Record::Resubmitted { purchase } => {
                     self.check_resubmit(*purchase);
@@ -161,6 +168,9 @@ impl World {
                     self.check(!is_unsafe, || {
                         format!("{purchase} is journalled with pictures that may not be on disk")
                     });
+                    let is_stored = |digest: &Digest| matches!(&record, Record::Resolved { contents, .. } if contents.iter().any(|content| content.digest() == *digest));
+                    let misses = self.purchase(purchase).is_some_and(|live| !live.without_file.iter().all(is_stored));
+                    self.check(!misses, || format!("{purchase} is journalled without the bytes of its pictures"));
                 }
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
                 Record::Intent { .. }
@@ -173,7 +183,9 @@ impl World {
                 | Record::WebhookTried { .. }
                 | Record::WebhookEnded { .. } => {}
             }
-            position = self.journal.append(record);
+            let is_alone = matches!(&record, Record::Intent { job, .. } if count == 1 && !job.respond_async);
+            position =
+                if is_alone && waits { self.journal.append_waiting(record) } else { self.journal.append(record) };
         }
         let mut live = self.purchase(purchase);
         if let Some(live) = live.as_mut().filter(|live| live.append.0 != Some(step)) {

@@ -20,6 +20,8 @@ pub(super) struct Journal {
     refused: Vec<u64>,
     /// Records that are not written yet.
     pending: VecDeque<Record>,
+    /// The position of the last record that does not wait for another one.
+    due: u64,
     /// What is notified when the journal has got to a position, in the order of the positions.
     waiting: VecDeque<Waiting>,
     /// The disk has failed: nothing more becomes durable.
@@ -53,9 +55,33 @@ impl Journal {
         if self.failed {
             return u64::MAX;
         }
+        self.append_waiting(record);
+        self.due = self.appended;
+        self.appended
+    }
+
+    /// Appends a record that waits for another one, and that reads do not wait for.
+    pub(super) fn append_waiting(&mut self, record: Record) -> u64 {
+        if self.failed {
+            return u64::MAX;
+        }
         self.appended += 1;
         self.pending.push_back(record);
         self.appended
+    }
+
+    /// Notifies a reader once the records that are due are written. Returns the outcome if they are already.
+    pub(super) fn notify_reader(&mut self, report: Report) -> Option<AppendOutcome> {
+        if self.failed {
+            return Some(AppendOutcome::Failed);
+        }
+        let last = self.due;
+        if last <= self.written {
+            return Some(AppendOutcome::Durable);
+        }
+        let place = self.waiting.partition_point(|waiting| waiting.last <= last);
+        self.waiting.insert(place, Waiting { after: last, last, report });
+        None
     }
 
     /// Notifies once the last `records` that were appended, and all before them, are written. Returns the outcome if it
@@ -135,7 +161,7 @@ impl Journal {
 
     fn lose(&mut self) {
         self.pending.clear();
-        self.appended = self.written;
+        (self.appended, self.due) = (self.written, self.written);
     }
 
     /// Returns the durable state of a purchase.

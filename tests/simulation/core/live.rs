@@ -7,7 +7,7 @@ use super::budget::Permit;
 use super::formats::SentRefusal;
 use super::journal::Report;
 use crate::engine::jobs::event::{AppendOutcome, Step};
-use crate::model::{ApiKind, Failure, PurchaseId, UpstreamId};
+use crate::model::{ApiKind, Digest, Failure, PurchaseId, UpstreamId};
 use crate::storage::journal::JobRecord;
 use crate::upstream::formats::InputMethod;
 use crate::upstream::{Finished, SubmitError, Submitted};
@@ -129,6 +129,8 @@ pub(super) struct LivePurchase {
     pub(super) lacks_pictures: bool,
     /// The pictures of the last round may not be on disk.
     pub(super) unsafe_pictures: bool,
+    /// The pictures of its last round that only its record can store.
+    pub(super) without_file: Vec<Digest>,
     pub(super) has_ended: bool,
     /// The record that it waits for, and how often that was not written.
     pub(super) append: (Option<Step>, usize),

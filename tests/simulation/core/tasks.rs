@@ -12,7 +12,7 @@ use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
 use crate::engine::jobs::{EndedAtStart, recover};
 use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
-use crate::storage::journal::{Record, StoredJob, StoredPurchase, StoredState};
+use crate::storage::journal::{PictureContent, Record, StoredJob, StoredPurchase, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
 
 /// How often a record is appended again that was not written.
@@ -276,7 +276,8 @@ impl World {
             _ => None,
         };
         let mut pictures = vec![picture(); pictures];
-        if self.live.iter().any(|live| live.record.id == purchase.job && live.refetched) && self.random.one_in(3) {
+        let is_refetched = self.live.iter().any(|live| live.record.id == purchase.job && live.refetched);
+        if is_refetched && self.random.one_in(3) {
             for one in &mut pictures {
                 *one = other_picture(one);
             }
@@ -284,7 +285,13 @@ impl World {
         if !self.results_failed {
             self.damage.repair(purchase, &pictures);
         }
-        let fetched = Fetched { pictures, trouble, usage: finished.usage, durable: !self.results_failed };
+        // Small pictures have no file; those that take the place of damaged ones have.
+        let contents =
+            if !is_refetched && self.random.one_in(2) { pictures.iter().map(content).collect() } else { Vec::new() };
+        if let Some(live) = self.purchase(purchase) {
+            live.without_file = contents.iter().map(PictureContent::digest).collect();
+        }
+        let fetched = Fetched { pictures, contents, trouble, usage: finished.usage, durable: !self.results_failed };
         self.on_fetched(purchase, fetched);
     }
 
@@ -360,6 +367,11 @@ impl World {
         self.carry_out(effects);
         true
     }
+}
+
+/// Returns the bytes of a picture that has no file.
+fn content(picture: &StoredPicture) -> PictureContent {
+    PictureContent::new(picture.digest, bytes::Bytes::from_static(b"picture"), None)
 }
 
 fn picture() -> StoredPicture {

@@ -61,6 +61,7 @@ impl Sweeper {
                 upstream: None,
                 poll_url: None,
                 pictures: vec![picture],
+                contents: Vec::new(),
                 usage: None,
                 at: NOW,
             },

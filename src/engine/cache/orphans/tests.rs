@@ -71,6 +71,7 @@ async fn buy(disk: &Disk, number: u128, digest: Digest) -> JobId {
             upstream: None,
             poll_url: None,
             pictures: vec![picture],
+            contents: Vec::new(),
             usage: None,
             at: NOW,
         },

@@ -117,14 +117,15 @@ fn record(one: &Purchase, cx: &Context<'_>) -> Option<(Record, Step)> {
         let handle = &accepted.poll.handle;
         let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
         Some((Record::Accepted { purchase, upstream, poll_url, at: now }, Step::Acceptance(purchase)))
-    } else if let State::Ending(PendingEnd { end, poll_url, recordable: true, accounting, .. }) = state {
+    } else if let State::Ending(PendingEnd { end, contents, poll_url, recordable: true, accounting, .. }) = state {
         let record = match end {
             PurchaseEnd::Pictures { pictures, .. } if matches!(accounting, Accounting::Refetched(_)) => {
                 Record::Restored { purchase, pictures: pictures.clone() }
             }
             PurchaseEnd::Pictures { upstream, pictures, usage, at } => {
-                let (upstream, poll_url, pictures) = (upstream.clone(), poll_url.clone(), pictures.clone());
-                Record::Resolved { purchase, upstream, poll_url, pictures, usage: *usage, at: *at }
+                let (upstream, poll_url) = (upstream.clone(), poll_url.clone());
+                let (pictures, contents) = (pictures.clone(), contents.clone());
+                Record::Resolved { purchase, upstream, poll_url, pictures, contents, usage: *usage, at: *at }
             }
             PurchaseEnd::Failure(failure) | PurchaseEnd::NotRestored(failure) => {
                 Record::Failed { purchase, failure: failure.clone(), at: now }

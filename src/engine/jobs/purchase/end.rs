@@ -26,7 +26,8 @@ impl Purchase {
         if self.state.polled().is_some_and(|accepted| accepted.refetch.is_some()) {
             let end = PurchaseEnd::NotRestored(not_restored(failure.text()));
             let accounting = Accounting::Refetched(RefetchResult::Lost);
-            let end = PendingEnd { end, upstream, poll_url: None, since, recordable: false, accounting };
+            let contents = Vec::new();
+            let end = PendingEnd { end, contents, upstream, poll_url: None, since, recordable: false, accounting };
             return self.enter_recorded(State::Ending(end), cx);
         }
         // Nothing was bought by the last submit, and may have been by an earlier one.
@@ -34,7 +35,8 @@ impl Purchase {
         let (failure, accounting) =
             if is_lost { (lost_earlier(&failure), Accounting::CountedAsLost) } else { (failure, Accounting::Due) };
         let end = PurchaseEnd::Failure(failure);
-        let end = PendingEnd { end, upstream, poll_url: None, since, recordable: true, accounting };
+        let contents = Vec::new();
+        let end = PendingEnd { end, contents, upstream, poll_url: None, since, recordable: true, accounting };
         cx.push(Effect::EndSubmits { purchase });
         cx.push(Effect::ReleaseInFlight { purchase });
         self.enter_recorded(State::Ending(end), cx);
@@ -50,7 +52,7 @@ impl Purchase {
         sent: Option<SentFormat>,
         cx: &mut Context<'_>,
     ) {
-        let Fetched { pictures, usage, durable, .. } = fetched;
+        let Fetched { pictures, contents, usage, durable, .. } = fetched;
         let (upstream, poll_url) = handle.map(|handle| (handle.id, handle.poll_url)).unzip();
         let counted = usage.is_some_and(|usage| usage.input_tokens > 0);
         let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
@@ -63,7 +65,8 @@ impl Purchase {
             }
         }
         let poll_url = poll_url.flatten();
-        let end = PendingEnd { end, upstream, poll_url, since, recordable: durable, accounting: Accounting::Due };
+        let accounting = Accounting::Due;
+        let end = PendingEnd { end, contents, upstream, poll_url, since, recordable: durable, accounting };
         self.enter_recorded(State::Ending(end), cx);
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn refetch_end(accepted: &Accepted, fetched: &Fetched) -> Option<Pend
     let result = if is_same { RefetchResult::Restored } else { RefetchResult::Replaced };
     Some(PendingEnd {
         end: PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at },
+        contents: Vec::new(),
         upstream,
         poll_url: None,
         since: accepted.at,

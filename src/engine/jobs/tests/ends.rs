@@ -13,7 +13,7 @@ fn the_price_is_that_of_the_tokens_or_else_of_the_pictures() {
         jobs.poll_on(0);
         jobs.done(0);
         let pictures = super::script::pictures(2);
-        let fetched = Fetched { pictures, trouble: None, usage, durable: true };
+        let fetched = Fetched { pictures, contents: Vec::new(), trouble: None, usage, durable: true };
         jobs.event(Event::Fetched { purchase: jobs.purchase(0), fetched });
         jobs.end(0, Durable)
     };
@@ -27,7 +27,8 @@ fn pictures_made_without_looking_at_the_inputs_are_marked() {
         let mut jobs = Script::of_request(&Request { inputs, ..Request::default() });
         jobs.poll_on(0);
         jobs.done(0);
-        let fetched = Fetched { pictures: super::script::pictures(1), trouble: None, usage, durable: true };
+        let fetched =
+            Fetched { pictures: super::script::pictures(1), contents: Vec::new(), trouble: None, usage, durable: true };
         jobs.event(Event::Fetched { purchase: jobs.purchase(0), fetched });
         jobs.end(0, Durable)
     };

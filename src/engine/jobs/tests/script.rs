@@ -601,7 +601,8 @@ impl Script {
         trouble: Option<FetchFailure>,
         durable: bool,
     ) -> String {
-        let fetched = Fetched { pictures: pictures(stored), trouble, usage: Some(usage()), durable };
+        let fetched =
+            Fetched { pictures: pictures(stored), contents: Vec::new(), trouble, usage: Some(usage()), durable };
         self.event(Event::Fetched { purchase: self.purchase(slot), fetched })
     }
 }

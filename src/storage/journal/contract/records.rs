@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::FutureExt;
+
 use super::*;
 
 pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
@@ -24,8 +26,15 @@ pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
 
     let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
     let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
-    let resolved =
-        Record::Resolved { purchase: one, upstream: None, poll_url: None, pictures: vec![picture()], usage, at: NOW };
+    let resolved = Record::Resolved {
+        purchase: one,
+        upstream: None,
+        poll_url: None,
+        pictures: vec![picture()],
+        contents: Vec::new(),
+        usage,
+        at: NOW,
+    };
     write(journal, [resolved, Record::Failed { purchase: two, failure: failure.clone(), at: NOW }]).await;
     assert!(journal.unfinished().await.unwrap().is_empty());
     let found = journal.by_fingerprint(job.fingerprint, 5).await.unwrap().remove(0);
@@ -93,6 +102,28 @@ pub(super) async fn a_record_that_breaks_a_rule_fails_alone(adapter: Adapter) {
     assert_eq!(stored(journal, job.id).await.purchases[0].state.upstream(), UpstreamId::new("abc").as_ref());
 }
 
+pub(super) async fn a_record_that_may_wait_is_written_with_the_next_one_before_it(adapter: Adapter) {
+    let (journal, job) = (&*adapter.journal, job_record(1));
+    let purchase = PurchaseId { job: job.id, slot: 0 };
+    let waiting = journal.append_within(intent(job, &[1]), HOUR);
+    assert_eq!(journal.unfinished().await.unwrap(), [], "it is not durable, so it is not seen");
+    // Of a job that the journal would not know otherwise.
+    journal.append(committing(purchase)).await.unwrap();
+    waiting.now_or_never().expect("it is durable by now").unwrap();
+    let states = journal.unfinished().await.unwrap().remove(0).purchases;
+    assert_eq!(states[0].state, StoredState::Committing { since: NOW });
+}
+
+pub(super) async fn a_record_that_may_wait_is_written_after_its_time_and_when_the_journal_closes(adapter: Adapter) {
+    let job = job_record(1);
+    adapter.journal.append_within(intent(job.clone(), &[1]), Duration::from_millis(5)).await.unwrap();
+    let waiting = adapter.journal.append_within(Record::Delivered { job: job.id, at: NOW }, HOUR);
+    assert_eq!(stored(&*adapter.journal, job.id).await.delivered, None);
+    let adapter = adapter.reopened_after(Duration::ZERO).await;
+    waiting.await.unwrap();
+    assert_eq!(stored(&*adapter.journal, job.id).await.delivered.unwrap().at, NOW);
+}
+
 pub(super) async fn an_upstream_id_belongs_to_one_purchase(adapter: Adapter) {
     let journal = &*adapter.journal;
     let job = job_record(1);
@@ -118,6 +149,7 @@ pub(super) async fn an_end_brings_the_upstream_id_that_was_not_written(adapter: 
         upstream: UpstreamId::new(upstream),
         poll_url: Some(format!("/tasks/{upstream}")),
         pictures: vec![picture()],
+        contents: Vec::new(),
         usage: None,
         at: NOW,
     };
@@ -207,6 +239,7 @@ pub(in crate::storage::journal) async fn every_state(journal: &dyn Journal) -> V
                 upstream: None,
                 poll_url: None,
                 pictures: vec![picture()],
+                contents: Vec::new(),
                 usage,
                 at: NOW,
             })
@@ -263,8 +296,15 @@ pub(super) async fn equal_purchases_of_a_day_are_added_up(adapter: Adapter) {
     for (number, usage) in [(1, Some(usage)), (2, Some(usage)), (3, None), (4, None)] {
         let job = JobRecord { idempotency_key: None, ..job_record(number) };
         let purchase = PurchaseId { job: job.id, slot: 0 };
-        let resolved =
-            Record::Resolved { purchase, upstream: None, poll_url: None, pictures: vec![picture(); 2], usage, at: NOW };
+        let resolved = Record::Resolved {
+            purchase,
+            upstream: None,
+            poll_url: None,
+            pictures: vec![picture(); 2],
+            contents: Vec::new(),
+            usage,
+            at: NOW,
+        };
         write(&*adapter.journal, [intent(job, &[2]), resolved]).await;
     }
     let adapter = adapter.reopened_after(HOUR).await;

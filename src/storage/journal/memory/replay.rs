@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Failure, JobId, PurchaseId, RunningTime, UpstreamId};
+use bytes::Bytes;
+
+use crate::model::{Digest, Failure, JobId, PurchaseId, RunningTime, UpstreamId};
 use crate::storage::journal::record::{JobRecord, Record};
 use crate::storage::journal::stored::{
     PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota,
@@ -98,6 +100,32 @@ pub(super) fn problem<'a>(
         }
         Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,
     }
+}
+
+/// Returns the bytes of a picture that these records have, of purchases that are not evicted.
+pub(super) fn copies(records: &[Written], of: &Digest) -> Vec<Bytes> {
+    let mut copies: BTreeMap<PurchaseId, Bytes> = BTreeMap::new();
+    for (record, _) in records {
+        match record {
+            Record::Resolved { purchase, contents, .. } => {
+                let content = contents.iter().find(|content| content.digest == *of);
+                copies.extend(content.map(|content| (*purchase, content.bytes.clone())));
+            }
+            Record::Restored { purchase, .. } => drop(copies.remove(purchase)),
+            Record::Evicted { job } => copies.retain(|purchase, _| purchase.job != *job),
+            Record::Intent { .. }
+            | Record::Committing { .. }
+            | Record::Withdrawn { .. }
+            | Record::Resubmitted { .. }
+            | Record::Accepted { .. }
+            | Record::Failed { .. }
+            | Record::Delivered { .. }
+            | Record::Subscribed { .. }
+            | Record::WebhookTried { .. }
+            | Record::WebhookEnded { .. } => {}
+        }
+    }
+    copies.into_values().collect()
 }
 
 /// Whether a job has pictures, or an unknown outcome.
@@ -200,7 +228,7 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
             stored.state = StoredState::Accepted { upstream: upstream.clone(), poll_url: poll_url.clone(), since: *at };
             stored.accepted = Some(now);
         }),
-        Record::Resolved { purchase, upstream, poll_url, pictures, usage, at } => set(purchase, &|stored| {
+        Record::Resolved { purchase, upstream, poll_url, pictures, usage, at, .. } => set(purchase, &|stored| {
             let (upstream, poll_url) = if let StoredState::Accepted { upstream, poll_url, .. } = &stored.state {
                 (Some(upstream.clone()), poll_url.clone())
             } else if let Some(known) = stored.state.upstream() {

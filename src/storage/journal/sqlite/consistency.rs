@@ -8,7 +8,7 @@ use crate::storage::journal::ledger::RecordProblem;
 const PROBLEMS_MAX: usize = 100;
 
 /// What must not be, and the query that finds the ids of jobs or purchases for which it is.
-const CONTRADICTIONS: [(&str, &str); 8] = [
+const CONTRADICTIONS: [(&str, &str); 9] = [
     ("it has no purchase", "SELECT id FROM jobs WHERE NOT EXISTS (SELECT 1 FROM purchases WHERE job_id = jobs.id)"),
     (
         "it is resolved and has no picture",
@@ -32,6 +32,10 @@ const CONTRADICTIONS: [(&str, &str); 8] = [
     (
         "it has ended and has no time",
         "SELECT id FROM purchases WHERE state IN ('resolved', 'failed', 'unknown') AND ended_ms IS NULL",
+    ),
+    (
+        "it has not ended and has the time of an end",
+        "SELECT id FROM purchases WHERE state IN ('intent', 'committing', 'accepted') AND ended_ms IS NOT NULL",
     ),
     (
         "it has failed and has no reason",
@@ -82,6 +86,8 @@ mod tests {
         };
         let picture = "INSERT INTO pictures (purchase_id, position, digest, bytes, format, width, height)
                        VALUES ('purchase', 0, 'd', 1, 'png', 1, 1);";
+        // The table itself forbids some of them.
+        let unchecked = "PRAGMA ignore_check_constraints = ON;";
         let consistent = purchase("'resolved', 'abc', 1, 2, 3, NULL") + picture;
         for (rows, expected) in [
             (consistent.clone(), None),
@@ -91,7 +97,14 @@ mod tests {
             (purchase("'accepted', NULL, 1, 2, NULL, NULL"), Some("it is accepted and has no upstream id")),
             (purchase("'accepted', 'abc', 1, NULL, NULL, NULL"), Some("it is accepted and has no time")),
             (purchase("'committing', NULL, NULL, NULL, NULL, NULL"), Some("it is being committed and has no time")),
-            (purchase("'failed', NULL, 1, NULL, NULL, '{}'"), Some("it has ended and has no time")),
+            (
+                format!("{unchecked} {}", purchase("'failed', NULL, 1, NULL, NULL, '{}'")),
+                Some("it has ended and has no time"),
+            ),
+            (
+                format!("{unchecked} {}", purchase("'accepted', 'abc', 1, 2, 3, NULL")),
+                Some("it has not ended and has the time of an end"),
+            ),
             (purchase("'unknown', NULL, 1, NULL, 2, NULL"), Some("it has failed and has no reason")),
             (
                 format!("PRAGMA foreign_keys = OFF; {consistent} {}", picture.replace("'purchase'", "'other'")),
@@ -104,7 +117,7 @@ mod tests {
             assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{rows}");
             connection
                 .execute_batch(
-                    "PRAGMA foreign_keys = ON; DELETE FROM pictures; DELETE FROM purchases; DELETE FROM jobs;",
+                    "PRAGMA foreign_keys = ON; PRAGMA ignore_check_constraints = OFF; DELETE FROM pictures; DELETE FROM purchases; DELETE FROM jobs;",
                 )
                 .unwrap();
         }

@@ -4,15 +4,17 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::consistency::problems;
 use super::queries::{job, jobs};
+use super::results::picture_copies;
 use super::rows::parsed;
 use super::schema::SCHEMA_VERSION;
 use super::usage;
-use crate::model::{JobId, PurchaseId, Timestamp, UpstreamId};
+use crate::model::{Digest, JobId, PurchaseId, Timestamp, UpstreamId};
 use crate::storage::journal::ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes, RecordProblem};
 use crate::storage::journal::record::Resolution;
 use crate::storage::journal::stored::StoredJob;
@@ -133,6 +135,10 @@ impl Ledger for SqliteLedger {
     fn stored_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<StoredJob>, LedgerError> {
         let sql = "SELECT id FROM jobs WHERE id > ?1 AND stored_bytes > 0 ORDER BY id LIMIT ?2";
         Ok(jobs(&self.connection, sql, params![after.map(|job| job.to_string()).unwrap_or_default(), limit])?)
+    }
+
+    fn picture_copies(&self, of: &Digest) -> Result<Vec<Bytes>, LedgerError> {
+        Ok(picture_copies(&self.connection, of)?)
     }
 
     fn problems(&self) -> Result<Vec<RecordProblem>, LedgerError> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::queries::job;
@@ -19,8 +20,7 @@ macro_rules! page_of {
             " WHERE stored_bytes > 0 AND ",
             $condition,
             " AND shareable = ?1 AND stored_running_ms < ?2 AND (stored_running_ms, id) > (?3, ?4)
-              AND NOT EXISTS (SELECT 1 FROM purchases
-                              WHERE job_id = jobs.id AND state IN ('intent', 'committing', 'accepted'))
+              AND NOT EXISTS (SELECT 1 FROM purchases WHERE job_id = jobs.id AND ended_ms IS NULL)
               ORDER BY stored_running_ms, id LIMIT ?5"
         )
     };
@@ -72,4 +72,18 @@ pub(super) fn stored_digests(connection: &Connection, of: &[Digest]) -> rusqlite
         }
     }
     Ok(stored)
+}
+
+/// Copies of one picture that are returned at most: with the first that is intact, the others are not needed.
+const COPIES_MAX: usize = 8;
+
+/// Returns the bytes of a picture that are stored with records, as `Journal::picture_copies`.
+pub(super) fn picture_copies(connection: &Connection, of: &Digest) -> rusqlite::Result<Vec<Bytes>> {
+    // CROSS JOIN fixes the order of the loops.
+    let mut statement = connection.prepare_cached(
+        "SELECT contents.bytes FROM pictures INDEXED BY pictures_by_digest
+         CROSS JOIN contents USING (purchase_id, position) WHERE digest = ?1 LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![of.to_string(), COPIES_MAX], |row| row.get::<_, Vec<u8>>(0))?;
+    rows.map(|bytes| bytes.map(Bytes::from)).collect()
 }

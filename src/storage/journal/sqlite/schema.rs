@@ -11,12 +11,14 @@ use crate::model::RunningTime;
 use crate::storage::journal::traits::JournalError;
 
 /// Version of the tables below, in `PRAGMA user_version`.
-pub(super) const SCHEMA_VERSION: i64 = 7;
+pub(super) const SCHEMA_VERSION: i64 = 8;
 /// The first version that adds up what was used of quotas.
 const QUOTA_VERSION: i64 = 7;
 /// Prepared statements that are cached: more than the adapter has.
 const STATEMENTS_MAX: usize = 64;
 
+/// Each write evaluates the conditions of constraints and partial indexes. An `IN` with three values or more builds a
+/// temporary table every time, so they consist of `=` and `OR`.
 const SCHEMA: &str = "
 CREATE TABLE jobs (
     id           TEXT PRIMARY KEY,
@@ -44,7 +46,9 @@ CREATE TABLE purchases (
     job_id       TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     slot         INTEGER NOT NULL,
     pictures     INTEGER NOT NULL,  -- number requested
-    state        TEXT NOT NULL CHECK (state IN ('intent', 'committing', 'accepted', 'resolved', 'failed', 'unknown')),
+    state        TEXT NOT NULL CHECK (CASE WHEN ended_ms IS NULL
+                     THEN state = 'intent' OR state = 'committing' OR state = 'accepted'
+                     ELSE state = 'resolved' OR state = 'failed' OR state = 'unknown' END),
     upstream_id  TEXT,
     poll_url     TEXT,
     committed_ms INTEGER,
@@ -53,7 +57,7 @@ CREATE TABLE purchases (
     failure      TEXT,              -- JSON object
     usage        TEXT,              -- JSON object
     lost_answers INTEGER NOT NULL DEFAULT 0, -- submits of unknown outcome that were repeated
-    resolution   TEXT CHECK (resolution IN ('lost', 'bought', 'resubmit')), -- the operator's decision about an unknown outcome
+    resolution   TEXT CHECK (resolution = 'lost' OR resolution = 'bought' OR resolution = 'resubmit'), -- the operator's decision about an unknown outcome
     resolved_ms  INTEGER,           -- when the operator decided
     account      TEXT,              -- the account that bought it
     api          TEXT NOT NULL DEFAULT 'prediction', -- the upstream API that it was bought at
@@ -81,7 +85,7 @@ CREATE TABLE webhooks (
     created_ms INTEGER NOT NULL,
     tries      INTEGER NOT NULL DEFAULT 0,
     ended_ms   INTEGER,
-    ended      TEXT CHECK (ended IN ('delivered', 'gone', 'given_up', 'forbidden')),
+    ended      TEXT CHECK (ended = 'delivered' OR ended = 'gone' OR ended = 'given_up' OR ended = 'forbidden'),
     due_running_ms INTEGER          -- the next try is not before
 ) STRICT;
 
@@ -126,6 +130,17 @@ CREATE INDEX jobs_by_fingerprint ON jobs (fingerprint);
 CREATE INDEX jobs_unclaimed ON jobs (shareable, stored_running_ms, id) WHERE stored_bytes > 0 AND delivered_ms IS NULL;
 CREATE INDEX jobs_delivered ON jobs (shareable, stored_running_ms, id) WHERE stored_bytes > 0 AND delivered_ms IS NOT NULL;
 CREATE INDEX pictures_by_digest ON pictures (digest);
+";
+
+/// From version 8 on. The pages of deleted rows are used again, so that the file grows to what was stored at once.
+const CONTENTS: &str = "
+CREATE TABLE contents (             -- the bytes of small pictures, which have no file
+    purchase_id TEXT NOT NULL,
+    position    INTEGER NOT NULL,
+    bytes       BLOB NOT NULL,
+    PRIMARY KEY (purchase_id, position),
+    FOREIGN KEY (purchase_id, position) REFERENCES pictures (purchase_id, position) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
 ";
 
 /// From version 1 to 2.
@@ -227,14 +242,44 @@ DROP TABLE now;
 DROP VIEW start;
 ";
 
+/// From version 7 to 8: conditions without temporary tables. The texts of the constraints change and no row does, for which
+/// SQLite documents this way. A purchase has an end time exactly when it has ended; rows that contradict this were never
+/// written by a gateway.
+const CONDITIONS: &str = "
+UPDATE purchases SET ended_ms = coalesce(accepted_ms, committed_ms, 0)
+WHERE ended_ms IS NULL AND state IN ('resolved', 'failed', 'unknown');
+UPDATE purchases SET ended_ms = NULL WHERE ended_ms IS NOT NULL AND state IN ('intent', 'committing', 'accepted');
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = replace(replace(sql,
+    'CHECK (state IN (''intent'', ''committing'', ''accepted'', ''resolved'', ''failed'', ''unknown''))',
+    'CHECK (CASE WHEN ended_ms IS NULL
+                     THEN state = ''intent'' OR state = ''committing'' OR state = ''accepted''
+                     ELSE state = ''resolved'' OR state = ''failed'' OR state = ''unknown'' END)'),
+    'CHECK (resolution IN (''lost'', ''bought'', ''resubmit''))',
+    'CHECK (resolution = ''lost'' OR resolution = ''bought'' OR resolution = ''resubmit'')')
+WHERE type = 'table' AND name = 'purchases';
+UPDATE sqlite_schema SET sql = replace(sql,
+    'CHECK (ended IN (''delivered'', ''gone'', ''given_up'', ''forbidden''))',
+    'CHECK (ended = ''delivered'' OR ended = ''gone'' OR ended = ''given_up'' OR ended = ''forbidden'')')
+WHERE type = 'table' AND name = 'webhooks';
+PRAGMA writable_schema = RESET;
+";
+
+/// From version 8 on. The key and the condition change with the end alone, so that the steps before it leave the index as it is.
+const UNFINISHED_INDEX: &str = "
+DROP INDEX purchases_unfinished;
+CREATE INDEX purchases_unfinished ON purchases (job_id) WHERE ended_ms IS NULL;
+";
+
 /// The step from each version to the next, from version 1 on.
-const STEPS: [&[&str]; 6] = [
+const STEPS: [&[&str]; 7] = [
     &[ACCOUNTS],
     &[UPSTREAM_APIS],
     &[WEBHOOKS],
     &[JOBS_AND_PURCHASES, INDEXES],
     &[REQUEST_FORMATS, UPSTREAM_IDS],
     &[RUNNING_TIME, RESULT_INDEXES, USED_QUOTA],
+    &[CONDITIONS, UNFINISHED_INDEX, CONTENTS],
 ];
 
 /// Opens or creates the database in `path`, begins its check, and brings it to [`SCHEMA_VERSION`] in one transaction.
@@ -259,7 +304,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     let check = BackgroundCheck::begin(path, &connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
-        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA],
+        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA, UNFINISHED_INDEX, CONTENTS],
         (SCHEMA_VERSION, _) => return Ok((connection, check)),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),
         (unknown, _) => {

@@ -40,6 +40,28 @@ async fn a_closed_journal_is_one_file() {
     assert!(!log.exists());
 }
 
+/// A condition with a temporary table costs more than the rest of a write.
+#[test]
+fn no_write_builds_a_temporary_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let (connection, _) = schema::open(&directory.path().join("journal.sqlite")).unwrap();
+    for write in [
+        "INSERT INTO purchases (id, job_id, slot, pictures, state, api) VALUES (?1, ?2, ?3, ?4, 'intent', ?5)",
+        "UPDATE purchases SET state = ?2, committed_ms = ?3 WHERE id = ?1",
+        "UPDATE purchases SET state = ?2, ended_ms = ?3 WHERE id = ?1",
+        "UPDATE purchases SET resolution = ?2 WHERE id = ?1",
+        "INSERT INTO webhooks (id, job_id, url, created_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        "UPDATE webhooks SET ended = ?2, ended_ms = ?3 WHERE id = ?1",
+        "UPDATE jobs SET delivered_ms = ifnull(delivered_ms, ?2) WHERE id = ?1",
+    ] {
+        let mut statement = connection.prepare(&format!("EXPLAIN {write}")).unwrap();
+        let values = vec![rusqlite::types::Null; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(1)).unwrap();
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        assert!(steps.len() > 10 && !steps.iter().any(|step| step == "OpenEphemeral"), "{write}: {steps:?}");
+    }
+}
+
 #[test]
 fn a_damaged_or_newer_journal_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,12 +1,13 @@
 //! The journal's thread: the only writer of the database.
 //!
-//! Group commit: the thread drains its queue into one transaction, commits once, and answers every caller. Reads run on the same
-//! thread, between commits, so they never see what is not durable; each has to be short. Between groups, the thread watches the
-//! file, stores the running time, and tries a journal that is away.
+//! Group commit: the thread drains its queue into one transaction, commits once, and answers every caller. A group is committed
+//! when the first of its records is due, which most records are at once. Reads run on the same thread, between commits, so they
+//! never see what is not durable; each has to be short. Between groups, the thread watches the file, stores the running time,
+//! and tries a journal that is away.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
@@ -34,9 +35,47 @@ type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 enum Command {
-    Write(Box<Record>, Answer<()>),
+    /// With the time at which the commit of the record begins, at the latest.
+    Write(Box<Record>, Instant, Answer<()>),
     Read(Read),
     Close(oneshot::Sender<()>),
+}
+
+/// The records of the next commit, in their order.
+#[derive(Default)]
+struct Group {
+    records: Vec<Record>,
+    answers: Vec<Answer<()>>,
+    /// When the first of them is due.
+    due: Option<Instant>,
+}
+
+impl Group {
+    fn add(&mut self, record: Record, due: Instant, answer: Answer<()>) {
+        self.records.push(record);
+        self.answers.push(answer);
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+    }
+
+    fn is_due(&self) -> bool {
+        self.records.len() >= GROUP_MAX || self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Returns how long the thread may wait for another command.
+    fn wait(&self) -> Duration {
+        self.due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()).min(TICK))
+    }
+
+    /// Writes the records, and leaves an empty group.
+    fn commit(&mut self, writer: &mut Writer) {
+        let Self { records, answers, .. } = std::mem::take(self);
+        if records.is_empty() {
+            return;
+        }
+        for (answer, result) in answers.into_iter().zip(writer.commit(&records)) {
+            let _ = answer.send(result);
+        }
+    }
 }
 
 /// A handle to the thread, which ends with its last handle.
@@ -64,17 +103,17 @@ impl JournalThread {
         Ok(Self { commands, shared })
     }
 
-    /// Writes a record; the record is durable when the future completes.
-    pub(super) fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
+    /// Writes a record, in a commit that begins after `wait` at the latest; the record is durable when the future completes.
+    pub(super) fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.commands.send(Command::Write(Box::new(record), answer));
+        let sent = self.commands.send(Command::Write(Box::new(record), Instant::now() + wait, answer));
         Box::pin(async move {
             sent.map_err(|_| JournalError::Failed)?;
             answered.await.unwrap_or(Err(JournalError::Failed))
         })
     }
 
-    /// Runs a read after the records that were appended before it.
+    /// Runs a read after the records that were appended before it, but for those that still wait for others.
     pub(super) fn read<T, F>(&self, read: F) -> BoxFuture<'static, Result<T, JournalError>>
     where
         T: Send + 'static,
@@ -115,32 +154,30 @@ impl JournalThread {
 
 /// Runs until the last handle is dropped or the journal is closed.
 fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
+    let mut group = Group::default();
     loop {
-        let first = match queue.recv_timeout(TICK) {
+        let first = match queue.recv_timeout(group.wait()) {
             Ok(first) => Some(first),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return writer.close(),
+            Err(RecvTimeoutError::Disconnected) => {
+                group.commit(&mut writer);
+                return writer.close();
+            }
         };
         writer.tick(TICK);
-        let (mut records, mut answers) = (Vec::new(), Vec::new());
         let mut reads = Vec::new();
         let mut closing = None;
         for command in first.into_iter().chain(queue.try_iter().take(GROUP_MAX)) {
             match command {
-                Command::Write(record, answer) => {
-                    records.push(*record);
-                    answers.push(answer);
-                }
+                Command::Write(record, due, answer) => group.add(*record, due, answer),
                 Command::Read(read) => reads.push(read),
                 Command::Close(answer) => closing = Some(answer),
             }
         }
-        if !records.is_empty() {
-            for (answer, result) in answers.into_iter().zip(writer.commit(&records)) {
-                let _ = answer.send(result);
-            }
+        if group.is_due() || closing.is_some() {
+            group.commit(&mut writer);
         }
-        // After the commit: a caller that wrote before reading sees what was written, and it is durable.
+        // After the commit: a caller whose record was due before its read sees what was written, and it is durable.
         for read in reads {
             read(writer.connection());
         }

@@ -18,7 +18,7 @@ SELECT client, model, created_ms, usage, failure,
        CASE state WHEN 'resolved' THEN (SELECT count(*) FROM pictures WHERE purchase_id = purchases.id) ELSE pictures END
 FROM purchases CROSS JOIN jobs ON jobs.id = job_id";
 /// Under which condition it has used any. A purchase that is being committed is not in the sums.
-const COUNTS: &str = "state IN ('resolved', 'failed', 'unknown') AND ifnull(resolution, '') <> 'lost'";
+const COUNTS: &str = "ended_ms IS NOT NULL AND ifnull(resolution, '') <> 'lost'";
 
 /// Purchases that are added up together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -111,7 +111,7 @@ pub(super) fn since(connection: &Connection, since: Timestamp) -> rusqlite::Resu
     let mut statement = connection.prepare(
         "SELECT client, model, created_ms, pictures FROM purchases INDEXED BY purchases_unfinished
          CROSS JOIN jobs ON jobs.id = job_id
-         WHERE state IN ('intent', 'committing', 'accepted') AND created_ms >= ?1
+         WHERE ended_ms IS NULL AND created_ms >= ?1
                AND (state = 'committing' OR (state = 'intent' AND lost_answers > 0))",
     )?;
     let rows = statement.query_map([since.millis()], |row| {

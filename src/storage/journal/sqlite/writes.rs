@@ -7,6 +7,7 @@ use super::usage;
 use crate::model::{
     Failure, IdempotencyKey, JobId, PurchaseId, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage, Webhook,
 };
+use crate::storage::journal::content::PictureContent;
 use crate::storage::journal::record::Record;
 
 /// Writes one record, at this running time.
@@ -86,11 +87,12 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::R
              WHERE id = ?1",
             params![purchase.to_string(), upstream.as_str(), poll_url, at.millis(), sql_millis(now)],
         ),
-        Record::Resolved { purchase, upstream, poll_url, pictures, usage, at } => {
+        Record::Resolved { purchase, upstream, poll_url, pictures, contents, usage, at } => {
             if let Some(upstream) = upstream {
                 complete_acceptance(to, *purchase, upstream, poll_url.as_deref())?;
             }
-            resolve(to, *purchase, pictures, *usage, *at, now)
+            resolve(to, *purchase, pictures, *usage, *at, now)?;
+            insert_contents(to, *purchase, pictures, contents)
         }
         Record::Restored { purchase, pictures } => restore(to, *purchase, pictures),
         Record::Failed { purchase, failure, at } => {
@@ -199,6 +201,22 @@ fn insert_pictures(to: &Connection, purchase: PurchaseId, pictures: &[StoredPict
     Ok(())
 }
 
+/// Stores the bytes of those pictures that have no file.
+fn insert_contents(
+    to: &Connection,
+    purchase: PurchaseId,
+    pictures: &[StoredPicture],
+    contents: &[PictureContent],
+) -> rusqlite::Result<()> {
+    for (position, picture) in pictures.iter().enumerate() {
+        if let Some(content) = contents.iter().find(|content| content.digest == picture.digest) {
+            to.prepare_cached("INSERT INTO contents (purchase_id, position, bytes) VALUES (?1, ?2, ?3)")?
+                .execute(params![purchase.to_string(), position, &content.bytes[..]])?;
+        }
+    }
+    Ok(())
+}
+
 fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
     let id = job.to_string();
     change(
@@ -207,6 +225,8 @@ fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
          WHERE key = 'stored_bytes'",
         params![id],
     )?;
+    to.prepare_cached("DELETE FROM contents WHERE purchase_id IN (SELECT id FROM purchases WHERE job_id = ?1)")?
+        .execute([&id])?;
     change(to, "UPDATE jobs SET evicted = 1, stored_bytes = 0 WHERE id = ?1", params![id])
 }
 

@@ -163,7 +163,7 @@ class Linked(Plain):
         format_ = self.random.choice(("url", "b64_json"))
         if operation.by_address:
             fields = self.rig.fields | {"prompt": operation.prompt, "response_format": format_,
-                                        "images": [{"image_url": f"{self.rig.helper}/inputs/{self.name}.png"}]}
+                                        "images": [{"image_url": f"{self.rig.helper}/pictures/{self.name}.png"}]}
             body = json.dumps(fields).encode(), "application/json"
         else:
             body = self.form(operation.prompt, {"response_format": format_})

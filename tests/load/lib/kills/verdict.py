@@ -29,7 +29,7 @@ other answers        final answers that are neither a picture, nor submission_ou
 foreign ids          ids in the journal that the simulator never gave for that operation.
 unsettled            predictions that are under way in the journal of a gateway that is idle and stopped.
 damaged              copies of the journal that fail SQLite's integrity check.
-missing results      pictures in the journal whose file is missing or has another length.
+missing results      pictures of which neither the journal nor a file has all bytes.
 deleted results      results that were deleted although they had not been kept for long enough; delivered ones only where the
                      folder is full.
 wrong accounts       purchases that the journal has with another account than the one that made them.
@@ -261,8 +261,9 @@ def judge_results(journal, results, evidence, verdict):
                 verdict.complain("deleted results", f"{row['id']} {row['prediction']}, delivered: {row['delivered_ms'] is not None}")
     verdict.counts["delivered results deleted"] += len(deleted) if evidence.evicts else 0
     for picture in journal.pictures:
-        file = results / picture["digest"]
-        if picture["purchase_id"] not in deleted and (not file.exists() or file.stat().st_size != picture["bytes"]):
+        file, size = results / picture["digest"], picture["bytes"]
+        is_stored = picture["in_journal"] == size or (file.exists() and file.stat().st_size == size)
+        if picture["purchase_id"] not in deleted and not is_stored:
             verdict.complain("missing results", f"{picture['purchase_id']}: {file.name}")
 
 

@@ -26,7 +26,7 @@ fn begun(number: u8) -> Script {
 
 fn fetched(jobs: &mut Script, pictures: Vec<StoredPicture>, trouble: bool, durable: bool) -> String {
     let trouble = trouble.then(|| FetchFailure::Upstream("gone".to_owned()));
-    let fetched = Fetched { pictures, trouble, usage: None, durable };
+    let fetched = Fetched { pictures, contents: Vec::new(), trouble, usage: None, durable };
     jobs.event(Event::Fetched { purchase: jobs.purchase(0), fetched })
 }
 

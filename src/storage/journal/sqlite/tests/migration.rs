@@ -109,6 +109,37 @@ ALTER TABLE purchases ADD COLUMN repeated_upstream_id TEXT;
 CREATE UNIQUE INDEX purchases_by_upstream_id ON purchases (upstream_id) WHERE upstream_id IS NOT NULL;
 ";
 
+/// What took version 6 to version 7, as its gateway did, but for the stamps of running time and the sums of these rows.
+const RUNNING_TIME: &str = "
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+ALTER TABLE jobs ADD COLUMN delivered_running_ms INTEGER;
+ALTER TABLE jobs ADD COLUMN stored_running_ms INTEGER;
+ALTER TABLE jobs ADD COLUMN stored_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE purchases ADD COLUMN accepted_running_ms INTEGER;
+ALTER TABLE purchases ADD COLUMN ended_running_ms INTEGER;
+ALTER TABLE webhooks ADD COLUMN due_running_ms INTEGER;
+ALTER TABLE webhooks DROP COLUMN due_ms;
+INSERT INTO meta VALUES ('running_ms', 60000), ('stored_bytes', 0);
+DROP INDEX jobs_by_fingerprint;
+CREATE INDEX jobs_by_fingerprint ON jobs (fingerprint);
+CREATE INDEX jobs_unclaimed ON jobs (shareable, stored_running_ms, id) WHERE stored_bytes > 0 AND delivered_ms IS NULL;
+CREATE INDEX jobs_delivered ON jobs (shareable, stored_running_ms, id) WHERE stored_bytes > 0 AND delivered_ms IS NOT NULL;
+CREATE INDEX pictures_by_digest ON pictures (digest);
+CREATE TABLE used_quota (
+    day           INTEGER NOT NULL,
+    client        TEXT NOT NULL,
+    model         TEXT NOT NULL,
+    metered       INTEGER NOT NULL,
+    pictures      INTEGER NOT NULL,
+    input_tokens  INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    PRIMARY KEY (day, client, model, metered)
+) STRICT, WITHOUT ROWID;
+";
+
 /// What takes version 4 back to version 3, version 3 to 2, and 2 to 1.
 const BACK: [&str; 3] = [
     "DROP TABLE webhooks; ALTER TABLE orders DROP COLUMN kept;",
@@ -151,7 +182,8 @@ fn create(path: &Path, version: usize) -> Connection {
     let steps = match version {
         1..=4 => BACK[..4 - version].concat(),
         5 => format!("BEGIN; {FORWARD} COMMIT;"),
-        _ => format!("BEGIN; {FORWARD} {FORMATS} COMMIT;"),
+        6 => format!("BEGIN; {FORWARD} {FORMATS} COMMIT;"),
+        _ => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} COMMIT;"),
     };
     let connection = Connection::open(path).unwrap();
     let script = format!("{VERSION_4} {rows} {steps} PRAGMA user_version = {version};");
@@ -249,6 +281,7 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
             upstream: None,
             poll_url: None,
             pictures: vec![picture],
+            contents: Vec::new(),
             usage: None,
             at: NOW,
         })
@@ -354,7 +387,32 @@ async fn databases_of_all_older_versions_are_migrated() {
         journal.append(Record::Withdrawn { purchase: purchase.id }).await.unwrap();
         journal.close().await;
         assert_eq!(objects(&path), objects_of_a_new_database(), "version {version}");
+        let connection = Connection::open(&path).unwrap();
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE sql LIKE '% IN (%'";
+        assert_eq!(connection.query_row::<u8, _, _>(sql, (), |row| row.get(0)).unwrap(), 0, "version {version}");
+        for refused in ["state = 'bought'", "ended_ms = 1", "state = 'resolved'", "resolution = 'maybe'"] {
+            let refused = connection.execute(&format!("UPDATE purchases SET {refused} WHERE state = 'intent'"), ());
+            assert!(refused.is_err(), "version {version}");
+        }
     }
+}
+
+/// Rows that no gateway wrote, and that the present tables forbid.
+#[tokio::test]
+async fn ends_without_a_time_get_one_and_times_without_an_end_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.sqlite");
+    create(&path, 6)
+        .execute_batch(
+            "UPDATE purchases SET ended_ms = 7 WHERE state = 'committing';
+             UPDATE purchases SET ended_ms = NULL WHERE state = 'resolved';",
+        )
+        .unwrap();
+    let journal = SqliteJournal::open(&path).unwrap();
+    let unfinished = journal.unfinished().await.unwrap().remove(0);
+    assert_eq!(unfinished.purchases[1].state, StoredState::Committing { since: at(2500) });
+    let first = journal.job(id(1)).await.unwrap().unwrap();
+    assert!(matches!(first.purchases[0].state, StoredState::Resolved { at, .. } if at.millis() == 2));
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
-use super::traits::{OpenPicture, PictureStore, Version};
 use crate::model::picture::fill;
 use crate::model::{ByteSource, Digest, StoredPicture};
 use crate::storage::descriptors::blocking;
+use crate::storage::results::traits::{OpenPicture, PictureStore, Version};
 
 /// Pictures that are remembered; some 100 bytes each.
 const REMEMBERED_MAX: u64 = 50_000;
@@ -18,7 +18,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Checks files of pictures against their digests, and remembers which were right. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct DigestChecker {
+pub(in crate::storage::results) struct DigestChecker {
     right: Cache<Digest, Version>,
     /// Bounds the buffers, and the threads that compute.
     at_once: Arc<Semaphore>,
@@ -27,7 +27,7 @@ pub(super) struct DigestChecker {
 }
 
 impl DigestChecker {
-    pub(super) fn new() -> Self {
+    pub(in crate::storage::results) fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             right: Cache::new(REMEMBERED_MAX),
@@ -39,7 +39,7 @@ impl DigestChecker {
 
     /// Returns how many files were read whole.
     #[cfg(test)]
-    pub(super) fn hashed(&self) -> usize {
+    pub(in crate::storage::results) fn hashed(&self) -> usize {
         self.hashed.load(std::sync::atomic::Ordering::Relaxed)
     }
 
@@ -49,7 +49,7 @@ impl DigestChecker {
     /// # Errors
     ///
     /// `InvalidData` when the bytes are not those of the digest; those of the file.
-    pub(super) async fn check(&self, digest: Digest, picture: &OpenPicture) -> io::Result<()> {
+    pub(in crate::storage::results) async fn check(&self, digest: Digest, picture: &OpenPicture) -> io::Result<()> {
         if self.right.get(&digest) == Some(picture.version) {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl DigestChecker {
 }
 
 /// Computes the digest of bytes that are read in pieces. Blocks.
-pub(super) fn digest_of(source: &dyn ByteSource) -> io::Result<Digest> {
+pub(in crate::storage::results) fn digest_of(source: &dyn ByteSource) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut offset = 0;
@@ -83,7 +83,7 @@ pub(super) fn digest_of(source: &dyn ByteSource) -> io::Result<Digest> {
 }
 
 /// The error for a picture whose bytes are not those of its digest.
-pub(super) fn other_bytes() -> io::Error {
+pub(in crate::storage::results) fn other_bytes() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a stored picture has other bytes")
 }
 

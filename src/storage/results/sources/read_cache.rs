@@ -13,14 +13,14 @@ const ENTRY_OVERHEAD_BYTES: u32 = 200;
 
 /// Pictures as base64, bounded by bytes. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct ReadCache {
+pub(in crate::storage::results) struct ReadCache {
     pictures: Cache<Digest, Bytes>,
     picture_bytes_max: u64,
 }
 
 impl ReadCache {
     /// A cache of at most `bytes_max` bytes, for pictures of at most `picture_bytes_max` bytes.
-    pub(super) fn new(bytes_max: u64, picture_bytes_max: u64) -> Self {
+    pub(in crate::storage::results) fn new(bytes_max: u64, picture_bytes_max: u64) -> Self {
         let pictures = Cache::builder()
             .max_capacity(bytes_max)
             .weigher(|_, text: &Bytes| {
@@ -31,33 +31,33 @@ impl ReadCache {
     }
 
     /// Returns whether a picture of this size is cached at all.
-    pub(super) fn accepts(&self, bytes: u64) -> bool {
+    pub(in crate::storage::results) fn accepts(&self, bytes: u64) -> bool {
         bytes <= self.picture_bytes_max
     }
 
-    pub(super) fn get(&self, picture: &StoredPicture) -> Option<EncodedPicture> {
+    pub(in crate::storage::results) fn get(&self, picture: &StoredPicture) -> Option<EncodedPicture> {
         Some(EncodedPicture { text: self.pictures.get(&picture.digest)?, bytes: picture.bytes })
     }
 
-    pub(super) fn insert(&self, digest: Digest, bytes: &[u8]) -> EncodedPicture {
+    pub(in crate::storage::results) fn insert(&self, digest: Digest, bytes: &[u8]) -> EncodedPicture {
         let text = Bytes::from(STANDARD.encode_type::<Vec<u8>>(bytes));
         self.pictures.insert(digest, text.clone());
         EncodedPicture { text, bytes: bytes.len() as u64 }
     }
 
-    pub(super) fn remove(&self, digest: &Digest) {
+    pub(in crate::storage::results) fn remove(&self, digest: &Digest) {
         self.pictures.invalidate(digest);
     }
 
     /// Returns the bytes in the cache, approximately.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::storage::results) fn bytes(&self) -> u64 {
         self.pictures.weighted_size()
     }
 }
 
 /// A picture in memory, as base64.
 #[derive(Debug)]
-pub(super) struct EncodedPicture {
+pub(in crate::storage::results) struct EncodedPicture {
     text: Bytes,
     bytes: u64,
 }
