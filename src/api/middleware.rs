@@ -1,6 +1,7 @@
 //! What every request passes before and after its handler.
 
 use std::convert::Infallible;
+use std::future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -53,11 +54,7 @@ impl HttpService for Middleware {
         Box::pin(async move {
             let logged = self.request_log.begin(&mut request);
             // Before every refusal: the rest of a refused body is read to its end.
-            let request = self.drain.watch(request);
-            let response = match self.check(&request) {
-                Ok(()) => self.with_cors(request).await,
-                Err(refusal) => refusal.into_response(),
-            };
+            let response = self.checked(self.drain.watch(request)).await;
             logged.end(response)
         })
     }
@@ -76,7 +73,16 @@ impl Middleware {
         }
     }
 
+    // The next three are no `async fn`, because each would hold the request once more for as long as its client waits.
+
     /// Checks the head of a request, before a key is checked or a body read.
+    fn checked(&self, request: Request) -> impl Future<Output = Response> + Send {
+        match self.check(&request) {
+            Ok(()) => Either::Left(self.with_cors(request)),
+            Err(refusal) => Either::Right(future::ready(refusal.into_response())),
+        }
+    }
+
     fn check(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
         transfer_encoding::check(headers)?;
@@ -84,8 +90,6 @@ impl Middleware {
         let peer = request.extensions().get::<Peer>();
         self.origins.check(peer, request.method(), request.version(), request.uri(), headers)
     }
-
-    // The two below are no `async fn`, because these would hold the request once more each, for as long as its client waits.
 
     /// Adds the CORS headers where an origin is listed, also to what a handler refuses: a listed page may read it, too.
     fn with_cors(&self, request: Request) -> impl Future<Output = Response> + Send {
