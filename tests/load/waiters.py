@@ -14,7 +14,7 @@ The same requests go to a bare server (benches/bare: hyper, which reads each who
 core: its memory is what the aim is relative to.
 
 Clients connect from several loopback addresses, because of the limit of connections from one address and of its ports. Needs
-two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
+cargo, two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/waiters.py [--quick] [NUMBER]...     (default 2000 4000 8000 15000, which takes some minutes)
 """
