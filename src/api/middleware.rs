@@ -5,10 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http::Method;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use tower::{Layer, ServiceExt};
 use tower_http::cors::CorsLayer;
 
@@ -48,8 +51,19 @@ pub(super) struct Middleware {
 }
 
 impl HttpService for Middleware {
-    fn respond(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
-        Box::pin(async move { self.logged(request).await })
+    /// Answers a request. Every response, also a refusal, gets an id, the standing headers and one log line.
+    fn respond(self: Arc<Self>, mut request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(async move {
+            let logged = self.request_log.begin(&mut request);
+            let is_head = request.method() == Method::HEAD;
+            // Before every refusal: the rest of a refused body is read to its end.
+            let request = self.drain.watch(request);
+            let response = match self.check(&request) {
+                Ok(()) => self.with_cors(request).await,
+                Err(refusal) => refusal.into_response(),
+            };
+            logged.end(if is_head { without_body(response) } else { response })
+        })
     }
 }
 
@@ -66,18 +80,6 @@ impl Middleware {
         }
     }
 
-    /// Answers a request. Every response, also a refusal, gets an id, the standing headers and one log line.
-    async fn logged(&self, mut request: Request) -> Response {
-        let logged = self.request_log.begin(&mut request);
-        // Before every refusal: the rest of a refused body is read to its end.
-        let request = self.drain.watch(request);
-        let response = match self.check(&request) {
-            Ok(()) => self.with_cors(request).await,
-            Err(refusal) => refusal.into_response(),
-        };
-        logged.end(response)
-    }
-
     /// Checks the head of a request, before a key is checked or a body read.
     fn check(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
@@ -87,26 +89,39 @@ impl Middleware {
         self.origins.check(peer, request.method(), request.version(), request.uri(), headers)
     }
 
+    // The two below are no `async fn`, because these would hold the request once more each, for as long as its client waits.
+
     /// Adds the CORS headers where an origin is listed, also to what a handler refuses: a listed page may read it, too.
-    async fn with_cors(&self, request: Request) -> Response {
-        let Some(cors) = &self.cors else { return self.handled(request).await };
-        let routes = tower::service_fn(async |request| Ok::<_, Infallible>(self.handled(request).await));
-        cors.layer(routes).oneshot(request).await.unwrap_or_else(|never| match never {})
+    fn with_cors(&self, request: Request) -> impl Future<Output = Response> + Send {
+        let Some(cors) = &self.cors else { return Either::Left(self.handled(request)) };
+        let routes = tower::service_fn(|request| self.handled(request).map(Ok::<_, Infallible>));
+        let answered = cors.layer(routes).oneshot(request);
+        Either::Right(Box::pin(answered.map(|response| response.unwrap_or_else(|never| match never {}))))
     }
 
     /// Calls the handler. A panic is a logged 500 and not a dropped connection.
-    async fn handled(&self, mut request: Request) -> Response {
+    fn handled(&self, mut request: Request) -> impl Future<Output = Response> + Send + use<> {
         self.forwarded.read(&mut request);
-        match AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind().await {
+        let answered = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
+        answered.map(|answered| match answered {
             Ok(response) => response.unwrap_or_else(|never| match never {}),
             Err(_panic) => ApiError::internal("a handler panicked").into_response(),
-        }
+        })
     }
+}
+
+/// Returns a response to HEAD. The router does this to what handlers return; refusals before them and panics are left, and over
+/// HTTP/2 the HTTP library would send their bodies.
+fn without_body(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|&length| length > 0) {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    Response::from_parts(head, Body::empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use axum::routing::get;
 
     use super::*;
@@ -123,11 +138,32 @@ mod tests {
         let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default());
         let middleware = Arc::new(Middleware::new(&server, request_log, &Lifecycle::default(), routes));
         let request = Request::get("/panic").header("host", "127.0.0.1").header("origin", origin);
-        let response = middleware.respond(request.body(Body::empty()).unwrap()).await;
+        let responding = middleware.respond(request.body(Body::empty()).unwrap());
+        let size = size_of_val(&*responding);
+        assert!(size <= 900, "every waiting client is held with {size} bytes of the steps around its handler");
+        let response = responding.await;
         assert_eq!(response.status(), 500);
         for header in ["x-request-id", "openai-processing-ms", "cache-control", "x-should-retry"] {
             assert!(response.headers().contains_key(header), "{header}");
         }
         assert_eq!(response.headers()["access-control-allow-origin"], origin);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_head_has_no_body() {
+        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default());
+        let routes = Router::new().route("/a", get(async || "abc"));
+        let middleware = Arc::new(Middleware::new(&server(), request_log, &Lifecycle::default(), routes));
+        for (host, status) in [("127.0.0.1", 200), ("evil.example", 421)] {
+            let [got, head] = [Method::GET, Method::HEAD].map(|method| {
+                let request = Request::builder().method(method).uri("/a").header("host", host).body(Body::empty());
+                Arc::clone(&middleware).respond(request.unwrap())
+            });
+            let (got, head) = (got.await, head.await);
+            assert_eq!((got.status().as_u16(), head.status().as_u16()), (status, status));
+            let got = axum::body::to_bytes(got.into_body(), 1000).await.unwrap();
+            assert_eq!(head.headers()[CONTENT_LENGTH], got.len().to_string());
+            assert_eq!(axum::body::to_bytes(head.into_body(), 1000).await.unwrap(), "");
+        }
     }
 }

@@ -170,7 +170,9 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, wait: Duration
         }
         formats_settled.await;
         if result.is_ok() {
-            contents.iter().for_each(|digest| driver.fetcher.results.on_recorded(digest));
+            for digest in &contents {
+                driver.fetcher.results.on_recorded(digest);
+            }
         }
         // A journal that is away says so itself, once.
         if let Err(error) = &result

@@ -88,7 +88,10 @@ mod tests {
         }
         let before = choices.clone();
         choices.set("quality", "low");
-        assert_eq!((choices.get("quality"), before.get("quality"), choices.get("n")), (Some("low"), Some("auto"), None));
+        assert_eq!(
+            (choices.get("quality"), before.get("quality"), choices.get("n")),
+            (Some("low"), Some("auto"), None)
+        );
         let names: Vec<&str> = choices.pairs().map(|(name, _)| name).collect();
         assert_eq!(names, ["background", "moderation", "quality", "size"]);
     }

@@ -123,7 +123,9 @@ impl Results {
     ///
     /// When the store refuses one of them; the others are removed.
     pub(crate) async fn remove(&self, digests: Vec<Digest>) -> io::Result<()> {
-        digests.iter().for_each(|digest| self.memory.remove(digest));
+        for digest in &digests {
+            self.memory.remove(digest);
+        }
         let pictures = Arc::clone(&self.pictures);
         let remove = move || digests.iter().map(|digest| pictures.store.remove(digest)).fold(Ok(()), Result::and);
         blocking(remove).await

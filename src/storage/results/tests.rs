@@ -134,7 +134,7 @@ async fn a_file_that_is_changed_while_it_is_sent_ends_the_reading() {
     // An eviction, which removes only the name.
     fs::write(&path, png()).unwrap();
     let source = results.read(&picture).await.unwrap();
-    results.remove(picture.digest).await.unwrap();
+    results.remove(vec![picture.digest]).await.unwrap();
     assert_eq!(read_full(&*source, 0, 1 << 20).unwrap(), png());
 }
 
