@@ -37,15 +37,13 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-
 use crate::admission::Admission;
 use crate::config::{ApiPolicy, LoggedRequests, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, Clock};
-use crate::server::accept::Refusals;
+use crate::server::accept::{HttpService, Refusals};
 use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
 
@@ -100,8 +98,8 @@ pub(crate) fn connection_refusals() -> Refusals {
     }
 }
 
-/// Builds the routes of the client API with their middleware.
-pub(crate) fn router(services: ApiServices) -> Router {
+/// Builds the client API: its routes behind their middleware.
+pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
     let ApiServices {
         engine,
         admission,
@@ -118,7 +116,6 @@ pub(crate) fn router(services: ApiServices) -> Router {
         metrics,
     } = services;
     let request_log = RequestLog::new(sandbox, logged_requests, &metrics);
-    let middleware = Middleware::new(&server, request_log, &lifecycle);
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
     let outcomes = ResponseOutcomes::new(&metrics);
     let converter = PictureConverter::new(&server.conversions, &metrics);
@@ -130,12 +127,13 @@ pub(crate) fn router(services: ApiServices) -> Router {
         admission,
         webhooks,
         clock,
-        server,
+        server: Arc::clone(&server),
         request_rules,
         input_urls,
         result_urls,
         converter,
         outcomes,
     };
-    middleware.wrap(routes::router(state))
+    let router = routes::router(Arc::new(state));
+    Arc::new(Middleware::new(&server, request_log, &lifecycle, router))
 }

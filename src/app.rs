@@ -86,7 +86,7 @@ impl Gateway {
             metrics: metrics.clone(),
             sandbox,
         };
-        let api = api::router(api::ApiServices {
+        let api = api::service(api::ApiServices {
             engine,
             admission,
             webhooks,
@@ -101,7 +101,7 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        serving.start(api, operator::router(modules.sources(), hosts));
+        serving.start(api, Arc::new(operator::router(modules.sources(), hosts)));
         Ok(Self { client_address, operator_address, lifecycle, grace, storage })
     }
 

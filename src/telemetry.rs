@@ -17,6 +17,10 @@ use crate::config::LogFormat;
 
 pub(crate) mod process;
 
+mod json_lines;
+
+use json_lines::JsonLines;
+
 /// The metrics registry of the process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -111,34 +115,52 @@ pub fn start_logging(config: &Config) {
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
     let lines = layer().with_writer(std::io::stderr);
-    let lines = if pretty {
-        lines.with_target(false).boxed()
-    } else {
-        lines.json().flatten_event(true).with_span_list(false).with_current_span(false).boxed()
-    };
+    let lines = if pretty { lines.with_target(false).boxed() } else { lines.event_format(JsonLines).boxed() };
     // In tests that share a process, the first call stays in effect.
     let _ = registry().with(lines).with(filter).try_init();
 }
 
 /// The id of one request of a client: `req_` and 32 hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestId(pub(crate) Arc<str>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId([u8; 36]);
+
+const HEX_DIGITS: [u8; 16] = *b"0123456789abcdef";
 
 impl RequestId {
     pub(crate) fn random() -> Self {
-        Self(format!("req_{:032x}", rand::random::<u128>()).into())
+        let mut id = *b"req_00000000000000000000000000000000";
+        for (digits, byte) in id[4..].chunks_exact_mut(2).zip(rand::random::<[u8; 16]>()) {
+            digits[0] = HEX_DIGITS[usize::from(byte >> 4)];
+            digits[1] = HEX_DIGITS[usize::from(byte & 0xf)];
+        }
+        Self(id)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("letters and digits")
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn request_ids_are_hexadecimal_and_differ() {
+        let ids = [(); 100].map(|()| RequestId::random());
+        for id in &ids {
+            let digits = id.as_str().strip_prefix("req_").unwrap();
+            assert!(digits.len() == 32 && u128::from_str_radix(digits, 16).is_ok_and(|number| number > 0), "{id}");
+            assert_eq!(digits, digits.to_lowercase());
+            assert_eq!(ids.iter().filter(|other| *other == id).count(), 1);
+        }
+    }
 
     #[test]
     fn the_accept_header_chooses_the_metrics_format() {

@@ -1,15 +1,25 @@
 //! What every request passes before and after its handler.
 
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware;
-use axum::response::IntoResponse;
-use tower_http::catch_panic::CatchPanicLayer;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::Method;
+use axum::http::header::CONTENT_LENGTH;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either};
+use tower::{Layer, ServiceExt};
+use tower_http::cors::CorsLayer;
 
 use super::error::ApiError;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
+use crate::server::accept::HttpService;
+use crate::server::listener::Peer;
 
 pub(super) mod auth;
 pub(super) mod min_rate;
@@ -27,42 +37,133 @@ use drain::BodyDrain;
 use forwarded::ForwardedPolicy;
 use request_log::RequestLog;
 
-/// The layers around the routes.
+/// The routes, and the steps around them.
+///
+/// One function instead of a layer for each step: a router clones every layer of a route for every request.
 #[derive(Debug)]
 pub(super) struct Middleware {
-    origins: OriginPolicy,
-    forwarded: ForwardedPolicy,
-    drain: BodyDrain,
     request_log: RequestLog,
+    drain: BodyDrain,
+    origins: OriginPolicy,
+    cors: Option<CorsLayer>,
+    forwarded: ForwardedPolicy,
+    routes: Router,
+}
+
+impl HttpService for Middleware {
+    /// Answers a request. Every response, also a refusal, gets an id, the standing headers and one log line.
+    fn respond(self: Arc<Self>, mut request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(async move {
+            let logged = self.request_log.begin(&mut request);
+            let is_head = request.method() == Method::HEAD;
+            // Before every refusal: the rest of a refused body is read to its end.
+            let request = self.drain.watch(request);
+            let response = match self.check(&request) {
+                Ok(()) => self.with_cors(request).await,
+                Err(refusal) => refusal.into_response(),
+            };
+            logged.end(if is_head { without_body(response) } else { response })
+        })
+    }
 }
 
 impl Middleware {
-    pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle) -> Self {
+    pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle, routes: Router) -> Self {
         let origins = OriginPolicy::new(&server.addresses);
         Self {
+            request_log,
+            drain: BodyDrain::new(&server.bodies, lifecycle),
+            cors: origins.cors(),
             forwarded: ForwardedPolicy::new(server, Arc::clone(&origins.hosts)),
             origins,
-            drain: BodyDrain::new(&server.bodies, lifecycle),
-            request_log,
+            routes,
         }
     }
 
-    /// Wraps the routes in all layers.
-    pub(super) fn wrap(self, router: Router) -> Router {
-        let Self { origins, forwarded, drain, request_log } = self;
-        let cors = origins.cors();
-        // `Router::layer` puts each new layer outside the ones before, so this list reads from the inside out.
-        router
-            // Innermost, and inside the log, so that a panic is a logged 500 and not a dropped connection.
-            .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
-            .layer(middleware::from_fn_with_state(forwarded, forwarded::read))
-            // Outside everything that may refuse a request: a listed page may read refusals, too.
-            .layer(tower::util::option_layer(cors))
-            // Before a key is checked or a body read.
-            .layer(middleware::from_fn_with_state(origins, cors::check))
-            // Outside every refusal: the rest of a refused body is read to its end.
-            .layer(middleware::from_fn_with_state(drain, drain::drain))
-            // Outermost: every response, also a refusal, gets an id, the standing headers and one log line.
-            .layer(middleware::from_fn_with_state(request_log, request_log::log))
+    /// Checks the head of a request, before a key is checked or a body read.
+    fn check(&self, request: &Request) -> Result<(), ApiError> {
+        let headers = request.headers();
+        transfer_encoding::check(headers)?;
+        single_headers::check(headers)?;
+        let peer = request.extensions().get::<Peer>();
+        self.origins.check(peer, request.method(), request.version(), request.uri(), headers)
+    }
+
+    // The two below are no `async fn`, because these would hold the request once more each, for as long as its client waits.
+
+    /// Adds the CORS headers where an origin is listed, also to what a handler refuses: a listed page may read it, too.
+    fn with_cors(&self, request: Request) -> impl Future<Output = Response> + Send {
+        let Some(cors) = &self.cors else { return Either::Left(self.handled(request)) };
+        let routes = tower::service_fn(|request| self.handled(request).map(Ok::<_, Infallible>));
+        let answered = cors.layer(routes).oneshot(request);
+        Either::Right(Box::pin(answered.map(|response| response.unwrap_or_else(|never| match never {}))))
+    }
+
+    /// Calls the handler. A panic is a logged 500 and not a dropped connection.
+    fn handled(&self, mut request: Request) -> impl Future<Output = Response> + Send + use<> {
+        self.forwarded.read(&mut request);
+        let answered = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
+        answered.map(|answered| match answered {
+            Ok(response) => response.unwrap_or_else(|never| match never {}),
+            Err(_panic) => ApiError::internal("a handler panicked").into_response(),
+        })
+    }
+}
+
+/// Returns a response to HEAD. The router does this to what handlers return; refusals before them and panics are left, and over
+/// HTTP/2 the HTTP library would send their bodies.
+fn without_body(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|&length| length > 0) {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    Response::from_parts(head, Body::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+    use crate::api::request::test_support::server;
+    use crate::config::LoggedRequests;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn a_panic_of_a_handler_is_a_response_like_any_other() {
+        let mut server = server();
+        let origin = "https://app.example.com";
+        server.addresses.cors_origins = vec![origin.to_owned().try_into().unwrap()];
+        let routes = Router::new().route("/panic", get(async || -> () { panic!("a fault of a handler") }));
+        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default());
+        let middleware = Arc::new(Middleware::new(&server, request_log, &Lifecycle::default(), routes));
+        let request = Request::get("/panic").header("host", "127.0.0.1").header("origin", origin);
+        let responding = middleware.respond(request.body(Body::empty()).unwrap());
+        let size = size_of_val(&*responding);
+        assert!(size <= 900, "every waiting client is held with {size} bytes of the steps around its handler");
+        let response = responding.await;
+        assert_eq!(response.status(), 500);
+        for header in ["x-request-id", "openai-processing-ms", "cache-control", "x-should-retry"] {
+            assert!(response.headers().contains_key(header), "{header}");
+        }
+        assert_eq!(response.headers()["access-control-allow-origin"], origin);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_head_has_no_body() {
+        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default());
+        let routes = Router::new().route("/a", get(async || "abc"));
+        let middleware = Arc::new(Middleware::new(&server(), request_log, &Lifecycle::default(), routes));
+        for (host, status) in [("127.0.0.1", 200), ("evil.example", 421)] {
+            let [got, head] = [Method::GET, Method::HEAD].map(|method| {
+                let request = Request::builder().method(method).uri("/a").header("host", host).body(Body::empty());
+                Arc::clone(&middleware).respond(request.unwrap())
+            });
+            let (got, head) = (got.await, head.await);
+            assert_eq!((got.status().as_u16(), head.status().as_u16()), (status, status));
+            let got = axum::body::to_bytes(got.into_body(), 1000).await.unwrap();
+            assert_eq!(head.headers()[CONTENT_LENGTH], got.len().to_string());
+            assert_eq!(axum::body::to_bytes(head.into_body(), 1000).await.unwrap(), "");
+        }
     }
 }

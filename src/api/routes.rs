@@ -1,5 +1,7 @@
 //! The handlers, one file for each resource, and their paths.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{OriginalUri, Request};
 use axum::http::uri::PathAndQuery;
@@ -23,7 +25,7 @@ mod predictions;
 mod results;
 
 /// Builds the routes, without middleware.
-pub(super) fn router(state: ApiState) -> Router {
+pub(super) fn router(state: Arc<ApiState>) -> Router {
     let mut router = Router::new();
     for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {

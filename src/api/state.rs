@@ -21,8 +21,8 @@ use crate::input_urls::InputUrls;
 use crate::model::{Catalogue, ClientId, Clock, Task};
 use crate::webhooks::Webhooks;
 
-/// Services and settings of the handlers. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Services and settings of the handlers.
+#[derive(Debug)]
 pub(super) struct ApiState {
     pub(super) engine: Engine,
     pub(super) admission: Admission,
@@ -37,7 +37,7 @@ pub(super) struct ApiState {
 }
 
 /// The models on offer, how large the body of a request for them may be, and what converts its pictures.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct RequestRules {
     catalogue: Arc<Catalogue>,
     api_policy: ApiPolicy,
@@ -72,8 +72,8 @@ impl RequestRules {
     }
 }
 
-impl FromRef<ApiState> for Admission {
-    fn from_ref(state: &ApiState) -> Self {
+impl FromRef<Arc<ApiState>> for Admission {
+    fn from_ref(state: &Arc<ApiState>) -> Self {
         state.admission.clone()
     }
 }

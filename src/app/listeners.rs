@@ -3,17 +3,17 @@
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::{Config, ListenAddresses, ResolvedAddress, ServerConfig, UpstreamConfig, WebhooksConfig};
 use crate::lifecycle::Lifecycle;
 use crate::operator::Connections;
-use crate::server::accept::HttpServer;
+use crate::server::accept::{HttpServer, HttpService};
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::descriptors::{self, DescriptorDemand, DescriptorShares, TooFewDescriptors};
 use crate::server::limits::{ConnectionLimits, Http1Limits, Http2Limits};
@@ -161,7 +161,7 @@ fn is_missing(error: &std::io::Error) -> bool {
         || error.raw_os_error() == Some(ADDRESS_FAMILY_UNSUPPORTED)
 }
 
-/// Listeners with all they need, except the routers that they serve.
+/// Listeners with all they need, except what answers their requests.
 #[derive(Debug)]
 pub(super) struct Serving {
     bound: BoundListeners,
@@ -173,11 +173,11 @@ pub(super) struct Serving {
 
 impl Serving {
     /// Starts to accept connections.
-    pub(super) fn start(self, api: Router, operator: Router) {
+    pub(super) fn start(self, api: Arc<dyn HttpService>, operator: Arc<dyn HttpService>) {
         let Self { bound, listeners, limits, reload_interval, lifecycle } = self;
-        let server = |listener_name, router, limiter: &ConnectionLimiter| HttpServer {
+        let server = |listener_name, service, limiter: &ConnectionLimiter| HttpServer {
             listener_name,
-            router,
+            service,
             limits,
             limiter: limiter.clone(),
             refusals: crate::api::connection_refusals(),

@@ -36,12 +36,12 @@ pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 /// Names a job, and its purchases as far as their ids are known.
 pub(crate) fn name_job(headers: &mut HeaderMap, job: JobId, purchases: &[UpstreamId]) {
     headers.insert(PREDICTION, HeaderValue::from_str(&job.to_string()).expect("an id is ASCII"));
-    let ids = purchases.iter().map(UpstreamId::as_str).collect::<Vec<_>>().join(",");
-    if let Ok(ids) = HeaderValue::from_str(&ids)
-        && !ids.is_empty()
-    {
-        headers.insert(UPSTREAM_ID, ids);
-    }
+    let ids = match purchases {
+        [] => return,
+        [only] => HeaderValue::from_str(only.as_str()),
+        several => HeaderValue::from_str(&several.iter().map(UpstreamId::as_str).collect::<Vec<_>>().join(",")),
+    };
+    headers.extend(ids.ok().filter(|ids| !ids.is_empty()).map(|ids| (UPSTREAM_ID, ids)));
 }
 
 /// Says what is missing from a result, and what is doubtful about it.

@@ -41,18 +41,20 @@ impl<'a> ParsedHeader<'a> {
 
     /// Returns a parameter as text, its extended form (`name*=utf-8''…`, RFC 8187) first.
     pub(crate) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        let is_extended =
-            |known: &[u8]| known.strip_suffix(b"*").is_some_and(|known| known.eq_ignore_ascii_case(name.as_bytes()));
-        let extended = self.parameters().find(|(known, _)| is_extended(known)).and_then(|(_, value)| {
-            let value = std::str::from_utf8(&value).ok()?;
-            let (charset, rest) = value.split_once('\'')?;
-            let (_language, encoded) = rest.split_once('\'')?;
-            let utf8 = charset.eq_ignore_ascii_case("utf-8");
-            let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().ok()?;
-            utf8.then(|| decoded.into_owned().into())
-        });
-        extended.or_else(|| {
-            Some(match self.get(name)? {
+        let (mut plain, mut extended) = (None, None);
+        for (known, value) in self.parameters() {
+            let place = match known.split_at_checked(name.len()) {
+                Some((known, behind)) if known.eq_ignore_ascii_case(name.as_bytes()) => match behind {
+                    b"" => &mut plain,
+                    b"*" => &mut extended,
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        extended.and_then(|value| of_extended(&value)).map(Cow::Owned).or_else(|| {
+            Some(match plain? {
                 Cow::Borrowed(value) => String::from_utf8_lossy(value),
                 Cow::Owned(value) => String::from_utf8_lossy(&value).into_owned().into(),
             })
@@ -79,11 +81,18 @@ impl<'a> ParsedHeader<'a> {
     }
 }
 
+/// Decodes the extended form of a parameter: the character set, a language, and the text with escapes.
+fn of_extended(value: &[u8]) -> Option<String> {
+    let (charset, rest) = std::str::from_utf8(value).ok()?.split_once('\'')?;
+    let (_language, encoded) = rest.split_once('\'')?;
+    let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().ok()?;
+    charset.eq_ignore_ascii_case("utf-8").then(|| decoded.into_owned())
+}
+
 fn in_lower_case(word: &[u8]) -> Cow<'_, str> {
-    match String::from_utf8_lossy(word) {
-        Cow::Borrowed(word) if word.is_ascii() && !word.bytes().any(|byte| byte.is_ascii_uppercase()) => word.into(),
-        word => word.to_lowercase().into(),
-    }
+    let word = String::from_utf8_lossy(word);
+    let is_lower = word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_lower { word } else { word.to_lowercase().into() }
 }
 
 /// Splits a list at its commas, except those inside quotes.
@@ -114,7 +123,9 @@ fn read_value(text: &[u8]) -> (Cow<'_, [u8]>, &[u8]) {
             unescaped.get_or_insert_with(|| quoted[..end].to_vec());
             end += 1;
         }
-        unescaped.iter_mut().for_each(|value| value.push(quoted[end]));
+        if let Some(value) = &mut unescaped {
+            value.push(quoted[end]);
+        }
         end += 1;
     }
     let behind = &quoted[(end + 1).min(quoted.len())..];

@@ -4,7 +4,8 @@
 //! start, no picture is in memory whole, and files are read on threads that may block.
 
 use std::collections::VecDeque;
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -24,6 +25,9 @@ const PIECE_BYTES: usize = 192 * 1024;
 /// The same for a file, each piece of which is read on another thread.
 const FILE_PIECE_BYTES: usize = 2 * PIECE_BYTES;
 
+/// Room for text that is appended piece by piece, in bytes; most texts around a picture fit in.
+const TEXT_BYTES: usize = 256;
+
 /// A body under construction, and then the body itself.
 #[derive(Debug, Default)]
 pub(crate) struct StreamingBody {
@@ -34,8 +38,8 @@ pub(crate) struct StreamingBody {
     reading: Option<JoinHandle<io::Result<Piece>>>,
     /// Buffer for a file's bytes before they are encoded; empty while a piece is being read.
     scratch: Vec<u8>,
-    /// Buffers of pieces that have been sent, for the next ones.
-    pool: BufferPool,
+    /// Buffers of pieces that have been sent, for the next ones; none before the first piece of a file.
+    pool: Option<BufferPool>,
 }
 
 /// An encoded piece of a file, and the scratch buffer to use again.
@@ -72,7 +76,7 @@ impl Drop for Pooled {
 
 #[derive(Debug)]
 enum Segment {
-    Text(Bytes),
+    Text(Vec<u8>),
     /// The bytes from `offset` on are still to be produced.
     Picture {
         source: Arc<dyn ByteSource>,
@@ -90,12 +94,14 @@ enum Encoding {
 impl StreamingBody {
     /// Appends text as it is.
     #[must_use]
-    pub(crate) fn text(mut self, text: impl Into<String>) -> Self {
-        let text = Bytes::from(text.into());
-        self.remaining += text.len() as u64;
-        // Neighbouring texts stay apart: joining them would copy, and bodies have few.
-        self.segments.push_back(Segment::Text(text));
-        self
+    pub(crate) fn text(self, text: impl AsRef<str>) -> Self {
+        self.append(|end| end.extend_from_slice(text.as_ref().as_bytes()))
+    }
+
+    /// Appends formatted text.
+    #[must_use]
+    pub(crate) fn format(self, text: fmt::Arguments<'_>) -> Self {
+        self.append(|end| end.write_fmt(text).expect("writing to memory cannot fail"))
     }
 
     /// Appends a value as JSON.
@@ -105,7 +111,20 @@ impl StreamingBody {
     /// On a value that JSON cannot hold, such as a map with keys that are not strings.
     #[must_use]
     pub(crate) fn json(self, value: &impl Serialize) -> Self {
-        self.text(serde_json::to_string(value).expect("our own values are JSON"))
+        self.append(|end| serde_json::to_writer(end, value).expect("our own values are JSON"))
+    }
+
+    /// Writes to the text at the end of the body. Neighbouring texts are one segment: they leave in one piece.
+    fn append(mut self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        if !matches!(self.segments.back(), Some(Segment::Text(_))) {
+            self.segments.push_back(Segment::Text(Vec::with_capacity(TEXT_BYTES)));
+        }
+        if let Some(Segment::Text(text)) = self.segments.back_mut() {
+            let before = text.len();
+            write(text);
+            self.remaining += (text.len() - before) as u64;
+        }
+        self
     }
 
     /// Appends the bytes of `source` as standard base64 with padding and without line breaks.
@@ -154,7 +173,7 @@ impl StreamingBody {
                 Some(Segment::Text(_)) => {
                     let Some(Segment::Text(text)) = self.segments.pop_front() else { unreachable!("just seen") };
                     if !text.is_empty() {
-                        return Poll::Ready(Some(Ok(text)));
+                        return Poll::Ready(Some(Ok(text.into())));
                     }
                 }
                 Some(Segment::Picture { source, offset, encoding }) => {
@@ -192,7 +211,7 @@ impl StreamingBody {
                 (Arc::clone(source), *offset, *encoding, size_of_piece(left, FILE_PIECE_BYTES));
             *offset += size as u64;
             let scratch = std::mem::take(&mut self.scratch);
-            let pool = Arc::clone(&self.pool);
+            let pool = Arc::clone(self.pool.get_or_insert_default());
             let read = move || piece_of_file(&*source, start, size, encoding, scratch, pool);
             self.reading = Some(tokio::task::spawn_blocking(read));
         }

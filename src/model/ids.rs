@@ -91,7 +91,11 @@ impl JobId {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pred_{}", self.0.to_string().to_lowercase())
+        let mut text = [0; ulid::ULID_LEN];
+        let text = self.0.array_to_str(&mut text);
+        text.make_ascii_lowercase();
+        f.write_str("pred_")?;
+        f.write_str(text)
     }
 }
 

@@ -10,16 +10,21 @@
 //! to a target that is too long. A head that does not arrive in time gets no response: the connection is closed. OpenAI's
 //! clients show such a status without a message and do not retry.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::header::HOST;
 use axum::http::{HeaderValue, Version};
+use axum::response::Response;
 use axum::{BoxError, Router};
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -67,7 +72,7 @@ pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, 
 fn local(router: Router, lifecycle: Lifecycle) -> HttpServer {
     HttpServer {
         listener_name: "local",
-        router,
+        service: Arc::new(router),
         limits: ConnectionLimits::TRUSTED,
         limiter: ConnectionLimiter::unlimited(),
         refusals: Refusals::default(),
@@ -85,12 +90,23 @@ pub(crate) struct Refusals {
     pub(crate) per_address: Bytes,
 }
 
+/// What answers the requests of a listener.
+pub trait HttpService: fmt::Debug + Send + Sync + 'static {
+    fn respond(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response>;
+}
+
+impl HttpService for Router {
+    fn respond(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(Self::clone(&self).oneshot(request).map(|response| response.unwrap_or_else(|never| match never {})))
+    }
+}
+
 /// What is served and within which limits. Cheap to clone: several listeners may share one.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpServer {
     /// For metrics and logs.
     pub(crate) listener_name: &'static str,
-    pub(crate) router: Router,
+    pub(crate) service: Arc<dyn HttpService>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) limiter: ConnectionLimiter,
     pub(crate) refusals: Refusals,
@@ -237,8 +253,8 @@ impl HttpServer {
                 return;
             }
         };
-        let (router, request_timers) = (self.router.clone(), Arc::clone(timers));
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let (service, request_timers) = (Arc::clone(&self.service), Arc::clone(timers));
+        let responder = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let is_http2 = request.version() == Version::HTTP_2;
             let guard = request_timers.begin_request(is_http2);
             let request_guard = Arc::clone(&guard);
@@ -246,9 +262,9 @@ impl HttpServer {
             copy_authority_to_host(&mut request);
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(handle.clone());
-            let router = router.clone();
+            let responding = Arc::clone(&service).respond(request);
             async move {
-                let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+                let response = responding.await;
                 match response.extensions().get::<CloseConnection>() {
                     Some(CloseConnection) => Err(io::Error::other("closed on purpose")),
                     None => Ok(response.map(|body| TrackedBody::response(body, guard, is_http2))),
@@ -259,12 +275,12 @@ impl HttpServer {
         let result = match version {
             Ok(false) => {
                 // Pinned where it is made: every move would reserve room for another copy in this task.
-                let connection = std::pin::pin!(self.limits.http1().serve_connection(io, service));
+                let connection = std::pin::pin!(self.limits.http1().serve_connection(io, responder));
                 self.run(connection, peer, timers, stop).await
             }
             Ok(true) => {
                 // In a box: connections over HTTP/1.1 shall not hold room for it.
-                let mut connection = Box::pin(self.limits.http2().serve_connection(io, service));
+                let mut connection = Box::pin(self.limits.http2().serve_connection(io, responder));
                 self.run(connection.as_mut(), peer, timers, stop).await
             }
             Err(error) => Err(error.into()),
@@ -350,7 +366,7 @@ impl ConnectionLimits {
 }
 
 /// Over HTTP/2 the host is in `:authority`; the modules behind look for it in `Host` (RFC 9113 §8.3.1).
-fn copy_authority_to_host(request: &mut axum::extract::Request) {
+fn copy_authority_to_host(request: &mut Request) {
     if request.version() == Version::HTTP_2
         && !request.headers().contains_key(HOST)
         && let Some(authority) = request.uri().authority()

@@ -44,7 +44,7 @@ object observation observed observer of off offset ok on once one only open open
 ordering orientation origin orphan orphans other out outcome outgoing output outstanding over override overview own owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
-permanent permission persist persisted persistence phase pick picture pipe pixel placeholder plain plan planner planning png point
+permanent permission persist persisted persistence phase pick picture piece pipe pixel placeholder plain plan planner planning png point
 policy polled poller polling pool port position post predicate predicted prefer preference prefix prepared presign
 pressure preview previous price priced pricing primary printer prior priority private probe probing problem process
 processing producer production profile program progress progressive project property proto protocol provider proxy pruned public
@@ -61,7 +61,7 @@ safe same sample sampler save saved scalar scan schedule scheduled scheduler sch
 seconds secret section seed segment selection semaphore send sender sent sequence serial serve served server service
 serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short
 show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
-slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split sqlite
+slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split splitter sqlite
 stable stage stale stall stalled stamp standard standing start started startup stat state statement static statistics stats status
 step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject
 submission submitted subscriber subscription subset success sum summary supervisor support supported survival

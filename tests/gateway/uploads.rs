@@ -6,7 +6,10 @@ use serde_json::json;
 
 use crate::harness::{ALICE, Edit, Gateway, Raw, Upstream, data_url, picture, until};
 
-/// A picture too large for the spool's memory because of a text chunk that decoders skip.
+/// Parts above this size go to a file, as larger ones do by default.
+const SMALL_MEMORY: (&str, &str) = ("storage.spool_memory_bytes", "262144");
+
+/// A picture too large for such a memory because of a text chunk that decoders skip.
 fn large_picture(seed: u8) -> Vec<u8> {
     let small = picture(seed);
     let (head, rest) = small.split_at(33);
@@ -46,7 +49,7 @@ const JSON: &str = "Content-Type: application/json";
 #[tokio::test]
 async fn an_accepted_purchase_releases_its_upload() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::on(&upstream).await;
+    let gateway = Gateway::with(&upstream, &[SMALL_MEMORY]).await;
     upstream.hold().await;
     let form =
         gateway.alice().begin(&Edit::bare("by form").picture("image", large_picture(1)).picture("image", picture(2)));
@@ -67,7 +70,7 @@ async fn an_accepted_purchase_releases_its_upload() {
 async fn a_refused_submit_keeps_its_upload_for_the_retry() {
     let hidden = json!({"limits": {"submits_per_minute": 2, "rate_window_ms": 1000, "concurrent": 1}});
     let upstream = Upstream::with(hidden).await;
-    let gateway = Gateway::with(&upstream, &[("upstream.pushback_ms", "100")]).await;
+    let gateway = Gateway::with(&upstream, &[SMALL_MEMORY, ("upstream.pushback_ms", "100")]).await;
     let edit = |prompt: &str| Edit::bare(prompt).picture("image", large_picture(1));
     let pending = ["one", "two", "three", "four", "five"].map(|prompt| gateway.alice().begin(&edit(prompt)));
     for waiting in pending {
@@ -136,7 +139,7 @@ async fn a_wait_for_spool_space_times_out_and_a_body_without_length_does_not_wai
 #[tokio::test]
 async fn an_interrupted_upload_leaves_nothing() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::on(&upstream).await;
+    let gateway = Gateway::with(&upstream, &[SMALL_MEMORY]).await;
     for kind in [JSON, "Content-Type: multipart/form-data; boundary=x"] {
         for length in ["Content-Length: 5000000", "Transfer-Encoding: chunked"] {
             let mut raw = Raw::to(&gateway.address()).await;

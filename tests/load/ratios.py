@@ -83,7 +83,6 @@ def measure(key, quick, bound):
     for _ in range(2):
         table = Table()
         RATIOS[key].measure(table, quick)
-        print("\n".join(table.rows), flush=True)
         found.append(table.figures[key])
         if found[-1] <= bound:
             break

@@ -14,7 +14,7 @@ The same requests go to a bare server (benches/bare: hyper, which reads each who
 core: its memory is what the aim is relative to.
 
 Clients connect from several loopback addresses, because of the limit of connections from one address and of its ports. Needs
-two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
+cargo, two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/waiters.py [--quick] [NUMBER]...     (default 2000 4000 8000 15000, which takes some minutes)
 """
@@ -112,7 +112,7 @@ async def step(table, number, arrivals_a_second):
             give_up(f"only {counted['submits']} of {number} have been submitted after {first_poll_s:.0f} s")
         await asyncio.sleep(0.1)
     watch.stop()
-    arrivals_a_second = number / watch.seconds
+    arrivals_a_second, arrival_cpu, took = number / watch.seconds, watch.cpu, watch.seconds
     # Until the journal has the last one too.
     await asyncio.sleep(1)
 
@@ -121,20 +121,22 @@ async def step(table, number, arrivals_a_second):
     threads, descriptors = (len(list(Path(f"/proc/{pid}/{what}").iterdir())) for what in ("task", "fd"))
     cpu, polls = await measure_period(pid, upstream)
     least = await parked(scratch, number, rig.keys[0])
-    table.row(f"{name}: memory of one", (resident - idle) / number / 1000, "KB")
+    table.row(f"{name}: memory of one", (resident - idle) / number / 1000, "KB", key=f"{number} memory")
     table.row(f"{name}: memory of one, bare server", least / 1000, "KB")
     table.row(f"{name}: memory of the bare server's", (resident - idle) / number / least, "x", 1.5, key="waiter")
     table.row(f"{name}: memory of the gateway", resident / 1e6, "MB")
     table.row(f"{name}: threads", threads, "threads")
     table.row(f"{name}: descriptors", descriptors, "descriptors")
     table.row(f"{name}: arrived", arrivals_a_second, "edits/s")
+    table.row(f"{name}: CPU of an arrival", arrival_cpu / number * 1e6, "CPU us", key=f"{number} arrival")
     table.row(f"{name}: CPU, quiet ({polls:.0f} polls/s)", cpu, "% of a core")
 
     # Until the last one has been polled once.
-    await asyncio.sleep(max(0.0, began + watch.seconds + first_poll_s + 2 - time.monotonic()))
+    await asyncio.sleep(max(0.0, began + took + first_poll_s + 2 - time.monotonic()))
     cpu, polls = await measure_period(pid, upstream)
     table.row(f"{name}: polls", polls, "polls/s")
     table.row(f"{name}: CPU, polling", cpu, "% of a core")
+    table.row(f"{name}: CPU of a poll", cpu / 100 / max(1.0, polls) * 1e6, "CPU us", key=f"{number} poll")
 
     watch = Stopwatch(pid)
     released_ns = time.monotonic_ns()
@@ -144,7 +146,7 @@ async def step(table, number, arrivals_a_second):
     delivered = sorted((moment - released_ns) / 1e9 for moment in clients.ends_ns)
     table.row(f"{name}: half delivered after", delivered[number // 2], "s")
     table.row(f"{name}: all delivered after", delivered[-1], "s")
-    table.row(f"{name}: CPU of a delivery", watch.cpu / number * 1e6, "CPU us")
+    table.row(f"{name}: CPU of a delivery", watch.cpu / number * 1e6, "CPU us", key=f"{number} delivery")
     table.row(f"{name}: memory afterwards", memory(pid) / 1e6, "MB")
     rig.close(keep=True)
     scratch.close()

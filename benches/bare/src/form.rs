@@ -1,8 +1,12 @@
 //! A form that is in memory, read in one pass.
 
+use std::sync::LazyLock;
+
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use memchr::memmem;
+
+static HEAD_END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("\r\n\r\n"));
 
 /// What an edit asks for.
 #[derive(Default)]
@@ -21,7 +25,7 @@ impl<'a> Form<'a> {
         // The first separator has no line before it.
         let mut rest = body.strip_prefix(&separator.as_bytes()[2..])?;
         while !rest.starts_with(b"--") {
-            let head_end = memmem::find(rest, b"\r\n\r\n")?;
+            let head_end = HEAD_END.find(rest)?;
             let head = std::str::from_utf8(&rest[..head_end]).ok()?;
             let content = &rest[head_end + 4..];
             let end = finder.find(content)?;

@@ -1,15 +1,20 @@
 //! Checks the client's key, from the headers alone: a request with an unknown key never costs an upload.
 
 use axum::extract::{FromRef, FromRequestParts};
-use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
 
 use crate::admission::Admission;
 use crate::api::error::ApiError;
 use crate::model::ClientId;
 
-/// The headers that may carry the key, as they are written in errors: OpenAI's, Azure's, and Anthropic's.
-const HEADERS: [&str; 3] = ["Authorization", "api-key", "x-api-key"];
+/// The headers that may carry the key, and their names as they are written in errors: OpenAI's, Azure's, and Anthropic's.
+const HEADERS: [(HeaderName, &str); 3] = [
+    (AUTHORIZATION, "Authorization"),
+    (HeaderName::from_static("api-key"), "api-key"),
+    (HeaderName::from_static("x-api-key"), "x-api-key"),
+];
 /// Schemes of `Authorization` that carry no key of this gateway. A proxy in front may have added one of them.
 const OTHER_SCHEMES: [&str; 5] = ["basic", "digest", "negotiate", "ntlm", "aws4-hmac-sha256"];
 
@@ -48,8 +53,8 @@ enum KeyHeader<'a> {
 fn key(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut found = None;
     let mut problem = ApiError::MissingKey;
-    for name in HEADERS.into_iter().rev() {
-        let Some(value) = headers.get(name) else { continue };
+    for (header, name) in HEADERS.iter().rev() {
+        let Some(value) = headers.get(header) else { continue };
         match value.to_str().map_or(KeyHeader::Unreadable, read) {
             KeyHeader::Key(key) if found.is_some_and(|known| known != key) => {
                 return Err(malformed(

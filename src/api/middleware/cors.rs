@@ -20,15 +20,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
 use axum::http::header::{AGE, HOST, LOCATION, ORIGIN, RETRY_AFTER};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::{single_headers, transfer_encoding};
 use crate::api::error::ApiError;
 use crate::config::{AddressConfig, PageOrigin};
 use crate::http::gateway_headers;
@@ -65,8 +61,8 @@ const EXPOSED: [HeaderName; 21] = [
     RETRY_AFTER,
 ];
 
-/// The hosts and origins that requests may name. Cheap to clone.
-#[derive(Clone, Debug)]
+/// The hosts and origins that requests may name.
+#[derive(Debug)]
 pub(super) struct OriginPolicy {
     pub(super) hosts: Arc<HostRules>,
     origins: Arc<[PageOrigin]>,
@@ -108,7 +104,7 @@ impl OriginPolicy {
     /// # Errors
     ///
     /// [`ApiError::ForeignHost`], [`ApiError::BadHost`], [`ApiError::ForeignOrigin`].
-    fn check(
+    pub(super) fn check(
         &self,
         peer: Option<&Peer>,
         method: &Method,
@@ -168,18 +164,6 @@ fn is_result(method: &Method, path: &str) -> bool {
     let path = path.strip_prefix("/openai").unwrap_or(path);
     let path = path.strip_prefix("/v1").unwrap_or(path);
     matches!(*method, Method::GET | Method::HEAD) && path.starts_with("/results/")
-}
-
-/// The middleware.
-pub(super) async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>();
-    let checked = transfer_encoding::check(request.headers())
-        .and_then(|()| single_headers::check(request.headers()))
-        .and_then(|()| policy.check(peer, request.method(), request.version(), request.uri(), request.headers()));
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
 }
 
 #[cfg(test)]

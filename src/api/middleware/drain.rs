@@ -10,10 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::EXPECT;
-use axum::middleware::Next;
-use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -53,12 +51,13 @@ impl BodyDrain {
         };
         Self { limits, lifecycle: lifecycle.clone() }
     }
-}
 
-/// The middleware.
-pub(super) async fn drain(State(drain): State<BodyDrain>, request: Request, next: Next) -> Response {
-    let expects_continue = request.headers().contains_key(EXPECT);
-    next.run(request.map(|body| Body::new(DrainedOnDrop::new(body, expects_continue, drain)))).await
+    /// Has the rest of the body read when it is dropped before its end.
+    pub(super) fn watch(&self, request: Request) -> Request {
+        let awaits_continue = request.headers().contains_key(EXPECT);
+        let drain = self.clone();
+        request.map(|body| Body::new(DrainedOnDrop { body: Some(body), awaits_continue, idle_since: None, drain }))
+    }
 }
 
 /// A request body that is drained when it is dropped before its end.
@@ -71,12 +70,6 @@ struct DrainedOnDrop {
     /// Since when a read has been pending.
     idle_since: Option<Instant>,
     drain: BodyDrain,
-}
-
-impl DrainedOnDrop {
-    fn new(body: Body, expects_continue: bool, drain: BodyDrain) -> Self {
-        Self { body: Some(body), awaits_continue: expects_continue, idle_since: None, drain }
-    }
 }
 
 impl HttpBody for DrainedOnDrop {

@@ -13,12 +13,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::middleware::Next;
-use axum::response::Response;
 use ipnet::IpNet;
 use url::Url;
 
@@ -27,8 +25,8 @@ use crate::http::header::{FORWARDED_HOST, FORWARDED_PROTO};
 use crate::server::hosts::HostRules;
 use crate::server::listener::Peer;
 
-/// Decides which forwarded headers count. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Decides which forwarded headers count.
+#[derive(Debug)]
 pub(super) struct ForwardedPolicy {
     hosts: Arc<HostRules>,
     proxies: Arc<[IpNet]>,
@@ -53,7 +51,15 @@ impl ForwardedPolicy {
         }
     }
 
-    /// Keeps what counts of the forwarded headers, and removes the rest.
+    /// Keeps what counts of the forwarded headers of a request, and removes the rest.
+    pub(super) fn read(&self, request: &mut Request) {
+        let headers = request.headers();
+        if headers.contains_key(FORWARDED_HOST) || headers.contains_key(FORWARDED_PROTO) {
+            let peer = request.extensions().get::<Peer>().copied();
+            self.apply(peer.as_ref(), request.headers_mut());
+        }
+    }
+
     fn apply(&self, peer: Option<&Peer>, headers: &mut HeaderMap) {
         let mut take = |name: &HeaderName| {
             let value = headers.remove(name)?;
@@ -122,16 +128,6 @@ impl ForwardedPolicy {
             );
         }
     }
-}
-
-/// The middleware.
-pub(super) async fn read(State(policy): State<ForwardedPolicy>, mut request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if headers.contains_key(FORWARDED_HOST) || headers.contains_key(FORWARDED_PROTO) {
-        let peer = request.extensions().get::<Peer>().copied();
-        policy.apply(peer.as_ref(), request.headers_mut());
-    }
-    next.run(request).await
 }
 
 #[cfg(test)]

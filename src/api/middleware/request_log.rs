@@ -1,12 +1,10 @@
 //! One id, one log line and one count for every request, and the headers that every response has.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -18,18 +16,19 @@ use crate::api::error::response::ErrorReport;
 use crate::config::LoggedRequests;
 use crate::http::gateway_headers::{HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
+use crate::model::{ClientId, JobId, ModelId};
 use crate::telemetry::{Metrics, RequestId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 const VERSION: HeaderName = HeaderName::from_static("openai-version");
 
-/// Logs and counts requests. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Logs and counts requests.
+#[derive(Debug)]
 pub(in crate::api) struct RequestLog {
     sandbox: bool,
     logged: LoggedRequests,
-    metrics: Arc<RequestMetrics>,
+    metrics: RequestMetrics,
 }
 
 #[derive(Debug)]
@@ -68,58 +67,20 @@ pub(crate) struct RequestStart(pub(crate) Instant);
 /// What a handler adds to the log line of its request, as a response extension.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogFields {
-    pub(crate) route: &'static str,
-    pub(crate) client: String,
-    pub(crate) model: String,
-    pub(crate) cache: &'static str,
-    pub(crate) job: String,
+    pub(crate) route: Option<&'static str>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) model: Option<ModelId>,
+    pub(crate) cache: Option<&'static str>,
+    pub(crate) job: Option<JobId>,
     /// Names of parameters that were ignored.
     pub(crate) ignored: Vec<String>,
-}
-
-/// The middleware.
-pub(super) async fn log(State(request_log): State<RequestLog>, mut request: Request, next: Next) -> Response {
-    let id = RequestId::random();
-    let started = Instant::now();
-    request.extensions_mut().insert(RequestStart(started));
-    request.extensions_mut().insert(id.clone());
-    let (method, path) = (request.method().clone(), loggable_path(request.uri().path()).to_owned());
-    let is_silent = request_log.logged == LoggedRequests::Off;
-    let mut disconnect = DisconnectLog { id: &id, path: &path, started, answered: is_silent };
-    let mut response = next.run(request).await;
-    disconnect.answered = true;
-    drop(disconnect);
-    let duration = started.elapsed();
-
-    let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, HeaderValue::from_str(&id.0).expect("hex digits make a header value"));
-    headers.insert(PROCESSING_MS, HeaderValue::from(whole_millis(duration)));
-    headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    // Answers belong to the holder of a key; the few that a cache may keep say so themselves.
-    headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
-    if request_log.sandbox {
-        headers.insert(SANDBOX, HeaderValue::from_static("true"));
-    }
-
-    let fields = response.extensions_mut().remove::<LogFields>().unwrap_or_default();
-    let report = response.extensions_mut().remove::<ErrorReport>();
-    let status = response.status().as_u16();
-    request_log.count(&fields, report.as_ref(), status, duration);
-    let code = report.as_ref().map_or("ok", |report| report.code);
-    if is_logged(request_log.logged, status, &fields) {
-        let detail = report.and_then(|report| report.detail);
-        let line = LogLine { id: &id, method: method.as_str(), path: &path, duration, code, detail: detail.as_deref() };
-        line.write(status, &fields);
-    }
-    response
 }
 
 /// Returns whether a request has a line in the log.
 fn is_logged(logged: LoggedRequests, status: u16, fields: &LogFields) -> bool {
     match logged {
         LoggedRequests::All => true,
-        LoggedRequests::NoHits => status >= 400 || fields.cache != HIT,
+        LoggedRequests::NoHits => status >= 400 || fields.cache != Some(HIT),
         LoggedRequests::Errors => status >= 400,
         LoggedRequests::Off => false,
     }
@@ -137,58 +98,75 @@ fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Logs a request whose client disconnects before the response: its future is dropped, so no other line is written.
-struct DisconnectLog<'a> {
-    id: &'a RequestId,
-    path: &'a str,
+/// A request in progress. When its client disconnects, it is dropped before its end and logs that: no other line is written.
+#[derive(Debug)]
+pub(super) struct LoggedRequest<'a> {
+    log: &'a RequestLog,
+    id: RequestId,
+    method: Method,
+    path: String,
     started: Instant,
-    answered: bool,
+    is_answered: bool,
 }
 
-impl Drop for DisconnectLog<'_> {
+impl Drop for LoggedRequest<'_> {
     fn drop(&mut self) {
-        if !self.answered {
-            let ms = whole_millis(self.started.elapsed());
-            tracing::info!(request = %self.id, path = self.path, ms, "client disconnected before the response");
+        if !self.is_answered && self.log.logged != LoggedRequests::Off {
+            let (path, ms) = (loggable_path(&self.path), whole_millis(self.started.elapsed()));
+            tracing::info!(request = %self.id, path, ms, "client disconnected before the response");
         }
     }
 }
 
-struct LogLine<'a> {
-    id: &'a RequestId,
-    method: &'a str,
-    path: &'a str,
-    duration: Duration,
-    code: &'a str,
-    detail: Option<&'a str>,
-}
+impl LoggedRequest<'_> {
+    /// Completes the head of the response, and counts and logs the request.
+    pub(super) fn end(mut self, mut response: Response) -> Response {
+        self.is_answered = true;
+        let duration = self.started.elapsed();
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, HeaderValue::from_str(self.id.as_str()).expect("hex digits make a header value"));
+        headers.insert(PROCESSING_MS, HeaderValue::from(whole_millis(duration)));
+        headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+        // Answers belong to the holder of a key; the few that a cache may keep say so themselves.
+        headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
+        if self.log.sandbox {
+            headers.insert(SANDBOX, HeaderValue::from_static("true"));
+        }
 
-impl LogLine<'_> {
-    fn write(&self, status: u16, fields: &LogFields) {
-        let ms = whole_millis(self.duration);
-        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let ignored = text(&fields.ignored.join(","));
+        let fields = response.extensions_mut().remove::<LogFields>().unwrap_or_default();
+        let report = response.extensions_mut().remove::<ErrorReport>();
+        let status = response.status().as_u16();
+        self.log.count(&fields, report.as_ref(), status, duration);
+        if is_logged(self.log.logged, status, &fields) {
+            self.write(&fields, report.as_ref(), status, duration);
+        }
+        response
+    }
+
+    fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
+        let code = report.map_or("ok", |report| report.code);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     request = %self.id,
-                    method = self.method,
-                    path = self.path,
+                    method = self.method.as_str(),
+                    path = loggable_path(&self.path),
                     status,
-                    ms,
-                    code = self.code,
-                    client = text(&fields.client),
-                    model = text(&fields.model),
-                    cache = text(fields.cache),
-                    job = text(&fields.job),
-                    ignored,
-                    detail = self.detail,
+                    ms = whole_millis(duration),
+                    code,
+                    client = fields.client.as_ref().map(|client| &*client.0),
+                    model = fields.model.as_deref().filter(|model| !model.is_empty()),
+                    cache = fields.cache,
+                    job = fields.job.map(tracing::field::display),
+                    ignored = (!fields.ignored.is_empty()).then(|| fields.ignored.join(",")),
+                    detail = report.and_then(|report| report.detail.as_deref()),
                     "request"
                 )
             };
         }
         // A picture that takes longer than its client waits is expected, and no fault.
-        if status >= 500 && self.code != "prediction_still_running" {
+        if status >= 500 && code != "prediction_still_running" {
             line!(warn);
         } else {
             line!(info);
@@ -209,16 +187,25 @@ impl RequestLog {
             let help = "Seconds from the arrival of a request to the head of its response";
             registry.register("request_duration_seconds", help, own.duration.clone());
         });
-        Self { sandbox, logged, metrics: Arc::new(own) }
+        Self { sandbox, logged, metrics: own }
+    }
+
+    /// Gives a request its id.
+    pub(super) fn begin(&self, request: &mut Request) -> LoggedRequest<'_> {
+        let (id, started) = (RequestId::random(), Instant::now());
+        request.extensions_mut().insert(RequestStart(started));
+        request.extensions_mut().insert(id);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        LoggedRequest { log: self, id, method, path, started, is_answered: false }
     }
 
     fn count(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
-        let route = if fields.route.is_empty() { "other" } else { fields.route };
+        let route = fields.route.unwrap_or("other");
         let labels = RequestLabels { route, status, code: report.map_or("ok", |report| report.code) };
         self.metrics.requests.get_or_create(&labels).inc();
         self.metrics.duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
-        if !fields.cache.is_empty() {
-            self.metrics.cache.get_or_create(&CacheLabels { result: fields.cache }).inc();
+        if let Some(result) = fields.cache {
+            self.metrics.cache.get_or_create(&CacheLabels { result }).inc();
         }
     }
 }
@@ -236,7 +223,7 @@ mod tests {
             (LoggedRequests::Errors, [false, false, true, true]),
             (LoggedRequests::Off, [false, false, false, false]),
         ] {
-            let lines = [(200, "hit"), (200, "miss"), (404, ""), (500, "hit")];
+            let lines = [(200, Some("hit")), (200, Some("miss")), (404, None), (500, Some("hit"))];
             assert_eq!(lines.map(|(status, cache)| logged(which, status, cache)), expected, "{which:?}");
         }
     }

@@ -46,7 +46,7 @@ where
             ApiError::UnknownRoute { method, path, hint: "The name of the model is not UTF-8.".into() }
         })?;
         let deployment = path.iter().find(|&(name, _)| name == DEPLOYMENT).map(|(_, value)| value.to_owned());
-        let request = parts.extensions.get::<RequestId>().ok_or_else(missing)?.clone();
+        let request = *parts.extensions.get::<RequestId>().ok_or_else(missing)?;
         let (version, headers) = (parts.version, std::mem::take(&mut parts.headers));
         Ok(Self { client, started, request, connection, version, headers, deployment })
     }

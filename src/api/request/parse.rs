@@ -190,6 +190,9 @@ impl BodyKind {
 /// Splits a content type that a library has joined of two: `multipart/form-data, multipart/form-data; boundary=x`. Other commas
 /// belong to a boundary.
 fn content_types(value: &[u8]) -> Vec<Cow<'_, [u8]>> {
+    if !value.contains(&b',') {
+        return vec![value.into()];
+    }
     let mut types: Vec<Cow<'_, [u8]>> = Vec::new();
     for member in list_members(value) {
         let known = ["multipart/form-data", "application/json", "text/plain", "application/x-www-form-urlencoded"];
@@ -315,7 +318,7 @@ mod tests {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
             let valid = parse(&limits(Task::Edit), &headers, None, body, services).await.unwrap();
             let request = valid.request;
-            let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::fingerprint_bytes).collect();
+            let inputs: Vec<_> = request.inputs.iter().map(|input| input.fingerprint_bytes().into_owned()).collect();
             assert_eq!(request.size.to_string(), "1024x1536");
             seen.push((request.prompt, request.n, request.size, inputs));
         }

@@ -1,6 +1,7 @@
 //! Fixtures of the unit tests.
 
 use std::io::Cursor;
+use std::sync::LazyLock;
 
 use super::body::form::FormLimits;
 use super::parse::inputs::InputConverter;
@@ -10,12 +11,15 @@ use crate::model::{Catalogue, Input, Task};
 use crate::storage::spool::Spool;
 use crate::telemetry::Metrics;
 
+/// The default configuration, loaded once: that takes longer than most tests.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| Config::load(None, &Environment::new()).unwrap());
+
 pub(crate) fn server() -> ServerConfig {
-    Config::load(None, &Environment::new()).unwrap().server
+    CONFIG.server.clone()
 }
 
 pub(crate) fn catalogue() -> Catalogue {
-    Config::load(None, &Environment::new()).unwrap().catalogue
+    CONFIG.catalogue.clone()
 }
 
 pub(crate) fn limits(task: Task) -> FormLimits {

@@ -60,13 +60,14 @@ pub(crate) fn validate(
     requests: &RequestConfig,
     models: AvailableModels<'_>,
 ) -> Result<ValidRequest, ApiError> {
-    let field_names = form.field_names();
+    let lacks_image = task == Task::Edit && form.images.is_empty();
+    let field_names = if lacks_image { form.field_names() } else { Vec::new() };
     let Form { mut scalars, images, mask, misplaced, unknown, mut renamed } = form;
     let mut refusals = Refusals::new(requests.unsupported_parameters);
     let mut ignored: Vec<String> = unknown.into_iter().collect();
     fields::trim(&mut scalars);
     fields::refuse_null_words(&mut scalars, &mut refusals)?;
-    let model = models.find(text(&scalars, "model")?, task)?;
+    let model = models.find(text(&scalars, "model")?.map(str::to_owned), task)?;
     fields::spell(&mut scalars, model);
     let others = Alias::take_from(&mut scalars);
     let has_pictures = !images.is_empty() || mask.is_some();
@@ -198,7 +199,7 @@ impl Validator<'_> {
     }
 
     fn text(&self, name: &'static str) -> Result<Option<String>, ApiError> {
-        text(&self.scalars, name)
+        Ok(text(&self.scalars, name)?.map(str::to_owned))
     }
 
     /// Reads a text of a closed list.
@@ -270,8 +271,8 @@ impl Validator<'_> {
     fn choices(&mut self) -> Result<Choices, ApiError> {
         let mut choices = Choices::default();
         for (name, choice) in self.capabilities.choices() {
-            let requested = text(&self.scalars, name)?.filter(|value| value != "auto");
-            let mut value = requested.as_deref().map_or(choice.auto.as_str(), |value| modern(name, value));
+            let requested = text(&self.scalars, name)?.filter(|&value| value != "auto");
+            let mut value = requested.map_or(choice.auto.as_str(), |value| modern(name, value));
             if !choice.values.iter().any(|known| known == value) {
                 let hint = self.hint(name);
                 // A value that another upstream API or model offers is no mistake.

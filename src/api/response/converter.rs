@@ -88,6 +88,9 @@ impl PictureConverter {
         sources: Vec<Arc<dyn ByteSource>>,
         conversion: Option<Conversion>,
     ) -> Vec<ReadyPicture> {
+        if conversion.is_none() {
+            return pictures.iter().zip(sources).map(|(picture, source)| untouched(picture, source)).collect();
+        }
         let each = pictures.iter().zip(sources).map(|(picture, source)| self.prepare(picture, source, conversion));
         join_all(each).await
     }
@@ -99,12 +102,8 @@ impl PictureConverter {
         source: Arc<dyn ByteSource>,
         conversion: Option<Conversion>,
     ) -> ReadyPicture {
-        let untouched = |source| {
-            let StoredPicture { format, width, height, .. } = *picture;
-            ReadyPicture { source, format, width, height }
-        };
         let Some(conversion) = conversion.filter(|conversion| !conversion.is_met_by(picture.format)) else {
-            return untouched(source);
+            return untouched(picture, source);
         };
         match self.converted(picture, &source, conversion).await {
             Ok(Converted { bytes, width, height }) => {
@@ -114,7 +113,7 @@ impl PictureConverter {
                 self.count(conversion, "failed");
                 let (from, to) = (picture.format.name(), conversion.format.name());
                 tracing::warn!(digest = %picture.digest, from, to, %error, "conversion failed; delivering the picture as it is stored");
-                untouched(source)
+                untouched(picture, source)
             }
         }
     }
@@ -154,6 +153,12 @@ impl PictureConverter {
         let labels = ConversionLabels { format: conversion.format.name(), result };
         self.conversions.get_or_create(&labels).inc();
     }
+}
+
+/// Returns a picture as it is stored.
+fn untouched(picture: &StoredPicture, source: Arc<dyn ByteSource>) -> ReadyPicture {
+    let StoredPicture { format, width, height, .. } = *picture;
+    ReadyPicture { source, format, width, height }
 }
 
 #[cfg(test)]

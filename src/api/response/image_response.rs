@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -84,31 +84,31 @@ impl ResponseShape {
 
     fn image_object(&self, result: &JobResult, pictures: Vec<ReadyPicture>, urls: &ResultUrls) -> StreamingBody {
         let first = pictures.first().map(|picture| (picture.format, picture.width, picture.height));
-        let head = format!("{{\"created\":{},\"background\":", result.resolved.seconds());
-        let mut body = StreamingBody::default().text(head).json(&self.background()).text(",\"data\":[");
+        let mut body = StreamingBody::default()
+            .format(format_args!("{{\"created\":{},\"background\":", result.resolved.seconds()))
+            .json(&self.background())
+            .text(",\"data\":[");
         for (index, picture) in pictures.into_iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             body = match self.options.response_format {
-                ResponseFormat::B64Json => {
-                    body.text(format!("{comma}{{\"b64_json\":\"")).base64(picture.source).text("\"}")
-                }
+                ResponseFormat::B64Json => body.text(comma).text("{\"b64_json\":\"").base64(picture.source).text("\"}"),
                 ResponseFormat::Url => {
                     let made = self.conversion().filter(|conversion| conversion.format == picture.format);
                     let conversion = made.unwrap_or(Conversion::new(picture.format, None));
                     let url = urls.url(result.job, index, conversion);
-                    body.text(format!("{comma}{{\"url\":")).json(&url).text("}")
+                    body.text(comma).text("{\"url\":").json(&url).text("}")
                 }
             };
         }
         body = body.text("]");
         if let Some((format, _, _)) = first {
-            body = body.text(format!(",\"output_format\":\"{}\"", format.name()));
+            body = body.text(",\"output_format\":\"").text(format.name()).text("\"");
         }
         if let Some(quality) = self.choices.quality() {
             body = body.text(",\"quality\":").json(&quality);
         }
         if let Some((_, width, height)) = first {
-            body = body.text(format!(",\"size\":\"{width}x{height}\""));
+            body = body.format(format_args!(",\"size\":\"{width}x{height}\""));
         }
         if let Some(identifier) = &self.options.safety_identifier {
             body = body.text(",\"safety_identifier\":").json(identifier);
@@ -137,20 +137,23 @@ impl ResponseShape {
         };
         let ReadyPicture { source, width, height, format } = picture;
         let mut body = StreamingBody::default()
-            .text(format!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\""))
+            .format(format_args!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\""))
             .base64(source)
-            .text(format!("\",\"created_at\":{},\"size\":\"{width}x{height}\"", created.seconds()))
+            .format(format_args!("\",\"created_at\":{},\"size\":\"{width}x{height}\"", created.seconds()))
             .text(",\"quality\":")
             .json(&self.choices.quality().unwrap_or("auto"))
             .text(",\"background\":")
             .json(&self.background())
-            .text(format!(",\"output_format\":\"{}\"", format.name()));
+            .format(format_args!(",\"output_format\":\"{}\"", format.name()));
         if let Some(identifier) = &self.options.safety_identifier {
             body = body.text(",\"safety_identifier\":").json(identifier);
         }
         body.text(",\"usage\":").json(&EventUsage::of(usage.unwrap_or_default(), self.task)).text("}\n\n")
     }
 }
+
+/// Room for the headers of a response, so that the map does not grow with each few.
+const HEADERS: usize = 24;
 
 /// Builds a JSON response that brings all pictures of a job; the engine is notified once it has reached the client.
 pub(crate) fn deliver(
@@ -161,6 +164,7 @@ pub(crate) fn deliver(
 ) -> Response {
     let length = body.length();
     let mut response = Response::new(Body::new(DeliveryBody { body, waiter: Some(waiter), connection }));
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));

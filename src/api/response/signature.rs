@@ -8,6 +8,7 @@
 //! may be absent.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::header::HOST;
@@ -193,15 +194,25 @@ impl Signer {
 }
 
 /// Knows where clients reach the gateway, and so where its results are.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ResultUrlBuilder {
     signer: Signer,
     /// `server.public_url`.
-    public_url: Option<Url>,
+    public_url: Option<Arc<Url>>,
     /// Where neither `public_url` nor a `Host` header names the gateway.
     listen: String,
     scheme: &'static str,
     ttl: Duration,
+    /// The base address of the last request: nearly all requests have the same, and parsing it costs as much as the answer.
+    last: Mutex<Option<BaseAddress>>,
+}
+
+/// What a base address was parsed from, and the address.
+#[derive(Debug)]
+struct BaseAddress {
+    scheme: String,
+    host: String,
+    url: Arc<Url>,
 }
 
 impl ResultUrlBuilder {
@@ -209,10 +220,11 @@ impl ResultUrlBuilder {
         let AddressConfig { public_url, listen, result_url_ttl, .. } = &server.addresses;
         Self {
             signer,
-            public_url: public_url.clone(),
+            public_url: public_url.clone().map(Arc::new),
             listen: listen.first(),
             scheme: server.tls.scheme(),
             ttl: *result_url_ttl,
+            last: Mutex::default(),
         }
     }
 
@@ -232,12 +244,19 @@ impl ResultUrlBuilder {
 
     /// The address of the gateway by the headers of a request: what a proxy forwards (`middleware/forwarded.rs` has removed
     /// what does not count), or `Host`.
-    fn requested(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
+    fn requested(&self, headers: &HeaderMap) -> Result<Arc<Url>, ApiError> {
         let text = |name: HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let host = text(FORWARDED_HOST).or_else(|| text(HOST));
-        let host = host.map_or_else(|| self.listen.clone(), str::to_owned);
-        let url = format!("{}://{host}", text(FORWARDED_PROTO).unwrap_or(self.scheme));
-        url.parse().map_err(|_| ApiError::internal("the Host header makes no address"))
+        let host = text(FORWARDED_HOST).or_else(|| text(HOST)).unwrap_or(&self.listen);
+        let scheme = text(FORWARDED_PROTO).unwrap_or(self.scheme);
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(base) = last().as_ref().filter(|base| base.host == host && base.scheme == scheme) {
+            return Ok(Arc::clone(&base.url));
+        }
+        let url = format!("{scheme}://{host}").parse();
+        let url: Arc<Url> = Arc::new(url.map_err(|_| ApiError::internal("the Host header makes no address"))?);
+        let base = BaseAddress { scheme: scheme.to_owned(), host: host.to_owned(), url: Arc::clone(&url) };
+        *last() = Some(base);
+        Ok(url)
     }
 }
 
@@ -246,7 +265,7 @@ impl ResultUrlBuilder {
 pub(crate) struct ResultUrls {
     pub(crate) signer: Signer,
     /// The address of the gateway.
-    pub(crate) base: Url,
+    pub(crate) base: Arc<Url>,
     pub(crate) now: Timestamp,
     /// How long the addresses are valid.
     pub(crate) ttl: Duration,

@@ -59,11 +59,11 @@ impl Endpoint {
 pub(super) fn create(
     endpoint: Endpoint,
     context: RequestContext,
-    state: ApiState,
+    state: Arc<ApiState>,
     body: Body,
 ) -> impl Future<Output = Response> + Send {
     let client = context.client.clone();
-    let accepting = Box::pin(accept(endpoint, context, state.clone(), body));
+    let accepting = Box::pin(accept(endpoint, context, Arc::clone(&state), body));
     async move {
         let (accepted, log) = accepting.await;
         let result = match accepted {
@@ -107,10 +107,10 @@ struct AcceptedRequest {
 async fn accept(
     endpoint: Endpoint,
     context: RequestContext,
-    state: ApiState,
+    state: Arc<ApiState>,
     body: Body,
 ) -> (Result<Box<AcceptedRequest>, ApiError>, Box<LogFields>) {
-    let (route, client) = (endpoint.route_name(), context.client.to_string());
+    let (route, client) = (Some(endpoint.route_name()), Some(context.client.clone()));
     let mut log = Box::new(LogFields { route, client, ..LogFields::default() });
     (submit(endpoint, context, &state, body, &mut log).await, log)
 }
@@ -139,7 +139,7 @@ async fn submit(
         }
     };
     let ValidRequest { request, options, webhook_url, dropped, ignored, renamed } = valid;
-    log.model = request.model.to_string();
+    log.model = Some(request.model.clone());
     log.ignored.clone_from(&ignored);
     let fields = FieldReport { dropped, ignored, renamed };
 
@@ -179,8 +179,8 @@ async fn submit(
     };
     let failed = |failure: Failure| ApiError::Failed { failure, job: None };
     let waiter = state.engine.submit(job_request).await.map_err(failed)?;
-    log.job = waiter.job().to_string();
-    log.cache = cache_word(waiter.origin());
+    log.job = Some(waiter.job());
+    log.cache = Some(cache_word(waiter.origin()));
     let accepted = AcceptedRequest {
         client,
         request: request_id,
@@ -305,7 +305,7 @@ impl AcceptedRequest {
     }
 
     fn track(&self, state: &ApiState, mode: &'static str) -> ResponseOutcome {
-        state.outcomes.track(mode, self.request.clone(), self.waiter.job(), self.started)
+        state.outcomes.track(mode, self.request, self.waiter.job(), self.started)
     }
 
     fn into_streaming(self, state: &ApiState, heartbeat: Duration, outcome: ResponseOutcome) -> StreamingResponse {

@@ -1,5 +1,7 @@
 //! Pictures in a conversation.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -13,13 +15,13 @@ use crate::api::state::ApiState;
 /// `POST /v1/chat/completions`.
 pub(super) fn completions(
     context: RequestContext,
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     body: Body,
 ) -> impl Future<Output = Response> + Send {
     create(Endpoint::ChatCompletions, context, state, body)
 }
 
 /// `POST /v1/responses`, which is not offered.
-pub(super) async fn responses(VerifiedClient(client): VerifiedClient, State(state): State<ApiState>) -> Response {
+pub(super) async fn responses(VerifiedClient(client): VerifiedClient, State(state): State<Arc<ApiState>>) -> Response {
     refuse(&state, &client, ApiError::ResponsesUnsupported)
 }

@@ -1,5 +1,7 @@
 //! `GET /` and `GET /health`: what this address is, for people and programs that probe it. They need no key.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api::state::ApiState;
 
 /// Names the gateway and its routes.
-pub(super) async fn index(State(_): State<ApiState>) -> Json<Value> {
+pub(super) async fn index(State(_): State<Arc<ApiState>>) -> Json<Value> {
     Json(json!({
         "name": "gptproto-gateway",
         "version": env!("CARGO_PKG_VERSION"),

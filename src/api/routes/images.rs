@@ -1,5 +1,7 @@
 //! Edits and generations.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -14,7 +16,7 @@ use crate::model::Task;
 /// `POST /v1/images/edits`.
 pub(super) fn edits(
     context: RequestContext,
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     body: Body,
 ) -> impl Future<Output = Response> + Send {
     create(Endpoint::Images(Task::Edit), context, state, body)
@@ -23,13 +25,13 @@ pub(super) fn edits(
 /// `POST /v1/images/generations`.
 pub(super) fn generations(
     context: RequestContext,
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     body: Body,
 ) -> impl Future<Output = Response> + Send {
     create(Endpoint::Images(Task::Generate), context, state, body)
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.
-pub(super) async fn variations(VerifiedClient(client): VerifiedClient, State(state): State<ApiState>) -> Response {
+pub(super) async fn variations(VerifiedClient(client): VerifiedClient, State(state): State<Arc<ApiState>>) -> Response {
     refuse(&state, &client, ApiError::VariationsRetired)
 }

@@ -1,5 +1,7 @@
 //! `GET /v1/inputs/{token}`: an input picture that is published for the upstream (`"links"` in `upstream.inputs`).
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
@@ -12,7 +14,7 @@ use crate::http::page_headers::{NO_STORE, restrict_picture};
 use crate::input_urls::PublishedInput;
 
 /// Sends a picture while it is published. The token replaces the key, which the upstream does not have.
-pub(crate) async fn show(State(state): State<ApiState>, Path(token): Path<String>) -> Result<Response, ApiError> {
+pub(crate) async fn show(State(state): State<Arc<ApiState>>, Path(token): Path<String>) -> Result<Response, ApiError> {
     let published = state.input_urls.as_ref().and_then(|input_urls| input_urls.find(&token));
     let PublishedInput { picture, source, .. } = published.ok_or(ApiError::InputNotPublished)?;
     let mut response = Response::builder()

@@ -1,5 +1,7 @@
 //! `GET /v1/models`: the model list, in the shape OpenAI's API returns.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -36,14 +38,14 @@ impl<'a> Entry<'a> {
 }
 
 /// `GET /v1/models`.
-pub(crate) async fn index(VerifiedClient(client): VerifiedClient, State(state): State<ApiState>) -> Response {
+pub(crate) async fn index(VerifiedClient(client): VerifiedClient, State(state): State<Arc<ApiState>>) -> Response {
     Json(list(state.available_models(&client))).into_response()
 }
 
 /// `GET /v1/models/{id}`.
 pub(crate) async fn show(
     VerifiedClient(client): VerifiedClient,
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path(id) = path.map_err(|_| ApiError::UnknownModel { name: "?".to_owned(), nearest: None })?;

@@ -7,6 +7,7 @@
 //! One that is, or may be, bought cannot be cancelled, because the image service cancels nothing; one that has ended stays
 //! until it expires, because it was paid for: both are 409.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -82,7 +83,7 @@ pub(crate) async fn accepted(
 /// `GET /v1/predictions/{id}`.
 pub(crate) async fn show(
     context: RequestContext,
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Response {
@@ -99,7 +100,7 @@ pub(crate) async fn show(
 /// `DELETE /v1/predictions/{id}`.
 pub(crate) async fn cancel(
     context: RequestContext,
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
     let client = context.client.clone();
@@ -112,7 +113,7 @@ pub(crate) async fn cancel(
 }
 
 fn log_fields(client: &ClientId) -> LogFields {
-    LogFields { route: "predictions", client: client.to_string(), ..LogFields::default() }
+    LogFields { route: Some("predictions"), client: Some(client.clone()), ..LogFields::default() }
 }
 
 fn finish(state: &ApiState, client: &ClientId, result: Result<Response, ApiError>, log: LogFields) -> Response {
@@ -137,8 +138,8 @@ async fn get(
 ) -> Result<Response, ApiError> {
     let RequestContext { client, started, request, connection, headers, .. } = context;
     let mut view = view(state, &client, job).await?;
-    log.job = job.to_string();
-    view.model.as_str().clone_into(&mut log.model);
+    log.job = Some(job);
+    log.model = Some(view.model.clone());
     let urls = state.result_urls(&headers)?;
     let shape = ResponseShape::new(view.task, view.choices.clone(), options);
     let now = Instant::now();
@@ -190,7 +191,7 @@ async fn get(
 async fn delete(client: &ClientId, state: &ApiState, job: JobId, log: &mut LogFields) -> Result<Response, ApiError> {
     let failed = |failure| ApiError::Failed { failure, job: Some(job) };
     let cancelled = state.engine.cancel(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
-    log.job = job.to_string();
+    log.job = Some(job);
     match cancelled {
         CancelOutcome::Dropped | CancelOutcome::Shared => {
             let view = view(state, client, job).await?;

@@ -1,5 +1,7 @@
 //! `GET /v1/results/{job}/{n}.png`: the bytes of `response_format: url`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -19,7 +21,7 @@ use crate::http::page_headers::restrict_picture;
 
 /// Sends one picture. The signature replaces the key: the address is enough to see the picture.
 pub(crate) async fn show(
-    State(state): State<ApiState>,
+    State(state): State<Arc<ApiState>>,
     path: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {

@@ -121,6 +121,9 @@ impl Jobs {
             self.table.unlist(&record);
             self.each(job, now, out, |one, cx| one.fail(Failure::Abandoned, cx));
         } else if let Some(stage) = live.new_stage() {
+            if live.is_submitted() {
+                live.formats = None;
+            }
             out.push(Effect::Publish { job, change: ProgressChange::Stage(stage) });
         }
     }

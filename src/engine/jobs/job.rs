@@ -19,7 +19,7 @@ use outcome::{JobResultBuilder, job_failure};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) record: Arc<JobRecord>,
-    /// The formats that its submits can be written in; `None` for a job from before the start.
+    /// The formats that its submits can be written in; `None` once there is no other submit.
     pub(super) formats: Option<Arc<FormatOptions>>,
     pub(super) intent: Intent,
     pub(super) purchases: Vec<Purchase>,
@@ -101,6 +101,12 @@ impl Job {
     pub(super) fn is_dispensable(&self) -> bool {
         let waits = self.purchases.iter().any(|purchase| purchase.state.is_waiting());
         waits && !self.has_waiters() && !self.is_bought()
+    }
+
+    /// Whether the upstream has taken all its purchases, as far as they have not ended.
+    pub(super) fn is_submitted(&self) -> bool {
+        let taken = |Purchase { state, .. }: &Purchase| state.polled().is_some() || state.end().is_some();
+        self.purchases.iter().all(taken)
     }
 
     pub(super) fn has_ended(&self) -> bool {

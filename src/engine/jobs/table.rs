@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// Returns the newest live job of the fingerprint that a request may join.
-    pub(super) fn joinable(&self, fingerprint: Fingerprint, policy: ReusePolicy) -> Option<JobId> {
+    pub(in crate::engine) fn joinable(&self, fingerprint: Fingerprint, policy: ReusePolicy) -> Option<JobId> {
         let jobs = self.by_fingerprint.get(&fingerprint)?;
         jobs.iter()
             .rev()

@@ -14,8 +14,7 @@ use crate::engine::driver::{Driver, Joined, Listed, QueuedJob};
 use crate::engine::jobs::rules::class;
 use crate::engine::jobs::{NewJob, StartTimes};
 use crate::engine::reuse::{AnswerSource, ReusePolicy};
-use crate::model::{Catalogue, CostEstimate, Failure, Fingerprint, JobId, LimitExceeded, Model, PictureRequest, Usd};
-use crate::polling::latency::LatencyModel;
+use crate::model::{CostEstimate, Failure, Fingerprint, JobId, LimitExceeded, Model, PictureRequest, Usd};
 use crate::storage::journal::{JobRecord, Standing};
 use crate::upstream::formats::FormatOptions;
 
@@ -29,30 +28,31 @@ impl Engine {
     ///
     /// A [`Failure`] with which nothing was bought.
     pub(crate) async fn submit(&self, job: JobRequest) -> Result<Waiter, Failure> {
-        let (kept, webhook) = (job.wait_mode == WaitMode::Away, job.webhook.clone());
-        let start_by = start_by(&job, &self.catalogue, &mut self.driver.latencies(), Instant::now());
-        let mut waiter = self.find_or_start(job, start_by).await?;
+        let webhook = job.webhook.clone();
+        let keep_until = (job.wait_mode == WaitMode::Away).then(|| self.start_by(&job));
+        let mut waiter = self.find_or_start(job).await?;
         // A new job is listed as kept, and journalled with its webhook.
         let is_new = matches!(waiter.origin(), AnswerSource::Bought | AnswerSource::Bypass);
-        if kept && !is_new {
+        if let Some(start_by) = keep_until.filter(|_| !is_new) {
             self.driver.change(|jobs, _| (jobs.keep(waiter.job(), start_by.into_std()), Vec::new()));
         }
         if let Some(webhook) = webhook.filter(|_| !is_new) {
             subscribe(&mut waiter, webhook).await?;
         }
-        if kept {
+        if keep_until.is_some() {
             waiter.recorded().await;
         }
         Ok(waiter)
     }
 
-    async fn find_or_start(&self, job: JobRequest, start_by: Instant) -> Result<Waiter, Failure> {
+    async fn find_or_start(&self, job: JobRequest) -> Result<Waiter, Failure> {
         let Self { driver, .. } = self;
         let cache = &driver.cache;
         let fingerprint = Fingerprint::of(&job.client, &job.request);
         // Before anything is looked up: what ends from now on may be found by none of the look-ups.
         let mut seen = driver.read(|jobs| jobs.table.ends());
         if let Some(key) = &job.key {
+            let start_by = self.start_by(&job);
             let keyed = driver.join(|jobs| jobs.join_by_key(&job.client, key, fingerprint, start_by.into_std()));
             if let Some(joined) = keyed? {
                 return Ok(join(driver, joined));
@@ -70,14 +70,18 @@ impl Engine {
             // A key that was used before has been answered above.
             force_new: job.fresh || job.key.is_some(),
         };
-        if let Some(joined) = driver.join(|jobs| Ok(jobs.join(fingerprint, policy, start_by.into_std())))? {
-            return Ok(join(driver, joined));
+        if driver.read(|jobs| jobs.table.joinable(fingerprint, policy).is_some()) {
+            let start_by = self.start_by(&job);
+            if let Some(joined) = driver.join(|jobs| Ok(jobs.join(fingerprint, policy, start_by.into_std())))? {
+                return Ok(join(driver, joined));
+            }
         }
         if let Some(stored) = cache.find(fingerprint, policy).await? {
             return Ok(answer(driver, stored));
         }
         check_may_buy(self)?;
         let (client, key) = (job.client.clone(), job.key.clone());
+        let start_by = self.start_by(&job);
         let mut queued = queue(self, job, fingerprint, start_by)?;
         let joined = loop {
             queued = match driver.list_or_join(queued, policy, seen)? {
@@ -101,18 +105,18 @@ impl Engine {
         let origin = if policy.cache_allowed { AnswerSource::Bought } else { AnswerSource::Bypass };
         Ok(Waiter::of_live(driver, joined, origin))
     }
-}
 
-/// Returns until when a submit of this job is of use to its client.
-fn start_by(job: &JobRequest, catalogue: &Catalogue, latencies: &mut LatencyModel, now: Instant) -> Instant {
-    let PictureRequest { model, task, choices, size, n, api_kind, .. } = &job.request;
-    // Its purchases run side by side; the first makes as many pictures as any.
-    let purchases = catalogue.find(model).map(|model| model.split(*api_kind, *task, *n)).unwrap_or_default();
-    let class = class(model, *task, choices, *size, purchases.first().copied().unwrap_or(*n));
-    let remaining = job.until.saturating_duration_since(now);
-    match latencies.done_by(&class, MOSTLY_DONE).filter(|&takes| takes <= remaining) {
-        Some(takes) => job.until.checked_sub(takes).unwrap_or(job.until),
-        None => job.until,
+    /// Returns until when a submit of this job is of use to its client.
+    fn start_by(&self, job: &JobRequest) -> Instant {
+        let PictureRequest { model, task, choices, size, n, api_kind, .. } = &job.request;
+        // Its purchases run side by side; the first makes as many pictures as any.
+        let purchases = self.catalogue.find(model).map(|model| model.split(*api_kind, *task, *n)).unwrap_or_default();
+        let class = class(model, *task, choices, *size, purchases.first().copied().unwrap_or(*n));
+        let remaining = job.until.saturating_duration_since(Instant::now());
+        match self.driver.latencies().done_by(&class, MOSTLY_DONE).filter(|&takes| takes <= remaining) {
+            Some(takes) => job.until.checked_sub(takes).unwrap_or(job.until),
+            None => job.until,
+        }
     }
 }
 

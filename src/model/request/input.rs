@@ -1,5 +1,6 @@
 //! An input picture.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 #[cfg(test)]
@@ -15,10 +16,10 @@ pub(crate) enum Input {
 
 impl Input {
     /// Returns what enters the fingerprint: the digest of the bytes, or the address.
-    pub(crate) fn fingerprint_bytes(&self) -> Vec<u8> {
+    pub(crate) fn fingerprint_bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Bytes { picture, .. } => picture.digest.as_bytes().to_vec(),
-            Self::Link(address) => format!("link:{address}").into_bytes(),
+            Self::Bytes { picture, .. } => picture.digest.as_bytes().as_slice().into(),
+            Self::Link(address) => format!("link:{address}").into_bytes().into(),
         }
     }
 

@@ -63,8 +63,12 @@ impl Buffer {
         true
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Removes all bytes, and releases a capacity above `keep_max`.
+    pub(super) fn clear(&mut self, keep_max: usize) {
         self.bytes.clear();
+        if self.bytes.capacity() > keep_max {
+            self.shrink();
+        }
     }
 
     /// Releases unused capacity.

@@ -109,6 +109,42 @@ async fn blocking_writes_store_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn a_part_in_memory_is_hashed_as_it_arrives_and_once() {
+    let (directory, spool) = spool(LIMITS);
+    let mut upload = spool.upload(None).await.unwrap();
+    // The part outgrows its memory with the last chunk: what was hashed is written and not hashed again.
+    for size in [1000, 1001, 1300] {
+        let bytes = content(size, size);
+        let mut writer = upload.picture(u64::MAX);
+        for chunk in bytes.chunks(300) {
+            writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+        }
+        let (picture, source) = writer.finish().await.unwrap();
+        assert_eq!((picture.digest, all(&source)), (Digest::of(&bytes), bytes.clone()), "{size}");
+        let mut writer = upload.picture(u64::MAX);
+        bytes.chunks(300).for_each(|chunk| writer.write_blocking(chunk).unwrap());
+        let (picture, source) = writer.finish_blocking().unwrap();
+        assert_eq!((picture.digest, all(&source)), (Digest::of(&bytes), bytes), "{size}");
+    }
+    assert_descriptors(&directory, 1);
+}
+
+#[tokio::test]
+async fn a_large_buffer_is_released_once_its_part_is_in_the_file() {
+    let limits = SpoolLimits { part_memory_bytes: 1 << 21, memory_bytes_max: 1 << 23, bytes_max: 1 << 24, ..LIMITS };
+    let (_directory, spool) = spool(limits);
+    let mut upload = spool.upload(None).await.unwrap();
+    let mut writer = upload.picture(u64::MAX);
+    for _ in 0..40 {
+        writer.write(Bytes::from(vec![7; 1 << 17])).await.unwrap();
+    }
+    let held = spool.status().memory_bytes;
+    assert!(held <= 1 << 20, "two buffers of one write each: {held}");
+    let (picture, _) = writer.finish().await.unwrap();
+    assert_eq!(picture.digest, Digest::of(&vec![7; 40 << 17]));
+}
+
+#[tokio::test]
 async fn parts_beyond_the_memory_limit_go_to_the_file() {
     let (directory, spool) = spool(SpoolLimits { memory_bytes_max: 3000, ..LIMITS });
     let mut uploads = Vec::new();

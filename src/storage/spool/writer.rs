@@ -1,8 +1,8 @@
 //! A part that is arriving.
 //!
 //! Chunks are gathered, so that few writes are made and the buffers of the connection are released; when memory is used
-//! up, each chunk is written as it is. Hashing and writing happen off the asynchronous threads, one write at a time, while
-//! the next chunks are gathered in a second buffer.
+//! up, each chunk is written as it is. A part in memory is hashed chunk by chunk as it arrives. Once it is in the file, hashing and
+//! writing happen off the asynchronous threads, one write at a time, while the next chunks are gathered in a second buffer.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -28,6 +28,8 @@ pub(crate) struct PartWriter<'u> {
     bytes: u64,
     bytes_max: u64,
     gathered: Buffer,
+    /// Of `gathered`, the bytes that were hashed: all while the part is in memory.
+    hashed: usize,
     /// Offset of the part in the file; `None` while the part is in memory.
     start: Option<u64>,
     /// `None` while a write uses it, and for text.
@@ -45,38 +47,45 @@ struct Write {
     offset: u64,
     hasher: Option<Box<blake3::Hasher>>,
     gathered: Buffer,
+    /// Of `gathered`, the bytes that were hashed before.
+    hashed: usize,
     chunk: Bytes,
 }
 
 impl Write {
     /// Hashes and writes the bytes. Blocks.
     fn run(mut self) -> io::Result<Self> {
-        let gathered = self.gathered.bytes().len() as u64;
-        hash_and_write(&self.upload, self.offset, self.hasher.as_deref_mut(), self.gathered.bytes())?;
-        hash_and_write(&self.upload, self.offset + gathered, self.hasher.as_deref_mut(), &self.chunk)?;
-        self.gathered.clear();
+        let hasher = self.hasher.as_deref_mut();
+        hash_and_write(&self.upload, self.offset, hasher, (&self.gathered, self.hashed), &self.chunk)?;
+        self.gathered.clear(WRITE_BYTES);
         self.chunk = Bytes::new();
         Ok(self)
     }
 }
 
+/// Writes gathered bytes and a chunk behind them to the file, and hashes them but for the `known` bytes that were hashed before.
+/// Blocks.
 fn hash_and_write(
     upload: &UploadFile,
     offset: u64,
     hasher: Option<&mut blake3::Hasher>,
-    bytes: &[u8],
+    (gathered, known): (&Buffer, usize),
+    chunk: &[u8],
 ) -> io::Result<()> {
+    let gathered = gathered.bytes();
     if let Some(hasher) = hasher {
-        hasher.update(bytes);
+        hasher.update(&gathered[known..]).update(chunk);
     }
-    upload.file()?.write_all_at(bytes, offset)
+    let file = upload.file()?;
+    file.write_all_at(gathered, offset)?;
+    file.write_all_at(chunk, offset + gathered.len() as u64)
 }
 
 impl<'u> PartWriter<'u> {
     pub(super) fn new(upload: &'u Arc<UploadFile>, bytes_max: u64) -> Self {
         let gathered = Buffer::new(&upload.shared.memory);
         let hasher = Some(Box::default());
-        Self { upload, bytes: 0, bytes_max, gathered, start: None, hasher, writing: None, free_buffer: None }
+        Self { upload, bytes: 0, bytes_max, gathered, hashed: 0, start: None, hasher, writing: None, free_buffer: None }
     }
 
     /// Appends the next bytes, from asynchronous code.
@@ -125,10 +134,9 @@ impl<'u> PartWriter<'u> {
             return Ok(());
         }
         let offset = self.extend_file(self.gathered.bytes().len() + chunk.len());
-        let (upload, gathered) = (self.upload, self.gathered.bytes());
-        hash_and_write(upload, offset, self.hasher.as_deref_mut(), gathered)?;
-        hash_and_write(upload, offset + gathered.len() as u64, self.hasher.as_deref_mut(), chunk)?;
-        self.gathered.clear();
+        let gathered = (&self.gathered, std::mem::take(&mut self.hashed));
+        hash_and_write(self.upload, offset, self.hasher.as_deref_mut(), gathered, chunk)?;
+        self.gathered.clear(WRITE_BYTES);
         Ok(())
     }
 
@@ -164,8 +172,15 @@ impl<'u> PartWriter<'u> {
         }
         self.upload.share.grow(by)?;
         self.bytes += by;
-        let bytes_max = if self.start.is_some() { WRITE_BYTES } else { self.upload.shared.part_memory_bytes };
-        Ok(self.gathered.extend(chunk, bytes_max))
+        if self.start.is_some() {
+            return Ok(self.gathered.extend(chunk, WRITE_BYTES));
+        }
+        let is_gathered = self.gathered.extend(chunk, self.upload.shared.part_memory_bytes);
+        if let Some(hasher) = self.hasher.as_deref_mut().filter(|_| is_gathered) {
+            hasher.update(chunk);
+            self.hashed += chunk.len();
+        }
+        Ok(is_gathered)
     }
 
     /// Reserves the next `bytes` of the file for the part; returns their offset.
@@ -177,7 +192,8 @@ impl<'u> PartWriter<'u> {
 
     fn next_write(&mut self, gathered: Buffer, chunk: Bytes) -> Write {
         let offset = self.extend_file(gathered.bytes().len() + chunk.len());
-        Write { upload: Arc::clone(self.upload), offset, hasher: self.hasher.take(), gathered, chunk }
+        let (upload, hashed) = (Arc::clone(self.upload), std::mem::take(&mut self.hashed));
+        Write { upload, offset, hasher: self.hasher.take(), gathered, hashed, chunk }
     }
 
     /// Waits for the write that is under way, if any.
@@ -200,7 +216,7 @@ impl<'u> PartWriter<'u> {
         } else {
             gathered.shrink();
             let upload = Arc::clone(self.upload);
-            Write { upload, offset: 0, hasher: self.hasher.take(), gathered, chunk: Bytes::new() }
+            Write { upload, offset: 0, hasher: self.hasher.take(), gathered, hashed: self.hashed, chunk: Bytes::new() }
         };
         Rest { bytes: self.bytes, start, write }
     }
@@ -241,7 +257,7 @@ impl<'u> TextWriter<'u> {
     }
 }
 
-/// A complete part whose last bytes are still to be hashed, and written if the others were.
+/// A complete part whose last bytes are still to be hashed and written if the others were.
 #[derive(Debug)]
 struct Rest {
     bytes: u64,
@@ -258,10 +274,7 @@ impl Rest {
     fn part(self) -> io::Result<(Part, Option<Box<blake3::Hasher>>)> {
         let Self { bytes, start, write } = self;
         let Some(start) = start else {
-            let Write { upload, mut hasher, gathered, .. } = write;
-            if let Some(hasher) = &mut hasher {
-                hasher.update(gathered.bytes());
-            }
+            let Write { upload, hasher, gathered, .. } = write;
             return Ok((Part { upload, content: Content::Memory(Bytes::from_owner(gathered)), bytes }, hasher));
         };
         let Write { upload, hasher, .. } = write.run()?;

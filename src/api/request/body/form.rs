@@ -150,6 +150,9 @@ impl FormLimits {
         match name.split('[').next().unwrap_or(name) {
             "markup" => return FieldKind::Misplaced("markup"),
             "svg" => return FieldKind::Scalar("svg"),
+            "image" if matches!(name, "image" | "image[]") && !self.names.contains_key("image") => {
+                return FieldKind::Image(ImageName::PLAIN);
+            }
             "extra_body" | "extra_json" => return FieldKind::Members,
             _ => {}
         }

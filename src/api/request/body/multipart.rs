@@ -23,6 +23,8 @@ use part::{FormPart, PartStart, PictureContent};
 mod form_body;
 mod framing;
 mod part;
+#[cfg(any(test, fuzzing))]
+pub(in crate::api::request) mod reference;
 mod splitter;
 mod text;
 mod transfer;

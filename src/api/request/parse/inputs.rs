@@ -119,7 +119,7 @@ impl InputConverter {
     /// The first picture that cannot be used, and [`ApiError::TooManyConversions`] when that takes too long. A mask without a
     /// transparent pixel is marked as such, and no error here.
     pub(crate) async fn prepare(&self, form: Form, limits: InputLimits<'_>) -> Result<Form, ApiError> {
-        if !limits.pictures.known_only {
+        if !limits.pictures.known_only || (form.mask.is_none() && !self.converts(&form, limits)) {
             return Ok(form);
         }
         timeout(self.timeout, self.prepare_all(form, limits)).await.unwrap_or(Err(ApiError::TooManyConversions))

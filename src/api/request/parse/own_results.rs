@@ -45,11 +45,12 @@ pub(crate) enum OwnAddress {
 ///
 /// [`ApiError::BadPictureAddress`] for the first that leads nowhere; those of the spool and of the store.
 pub(super) async fn resolve(form: &mut Form, services: ParseServices<'_>) -> Result<(), ApiError> {
-    let images = form.images.iter_mut().enumerate().map(|(index, input)| (image_name(index), input));
-    let mask = form.mask.iter_mut().map(|mask| ("mask".to_owned(), mask));
+    let images = form.images.iter_mut().enumerate().map(|(index, input)| (Some(index), input));
+    let mask = form.mask.iter_mut().map(|mask| (None, mask));
     let mut upload = None;
-    for (param, input) in images.chain(mask) {
+    for (index, input) in images.chain(mask) {
         let Input::Link(text) = &*input else { continue };
+        let param = index.map_or("mask".to_owned(), image_name);
         let refused = |problem: &str| ApiError::BadPictureAddress { param: param.clone(), problem: problem.to_owned() };
         let address: Url = text.parse().map_err(|_| refused("the address is not a valid URL"))?;
         let own = match services.own_results {

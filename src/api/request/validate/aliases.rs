@@ -31,6 +31,9 @@ pub(super) struct Alias {
 impl Alias {
     /// Takes the fields of other APIs out of a form, in the order of precedence.
     pub(super) fn take_from(scalars: &mut Scalars) -> Vec<Self> {
+        if !scalars.keys().any(|name| aliases::find(name).is_some()) {
+            return Vec::new();
+        }
         let mut found = Vec::new();
         for (sent, value) in std::mem::take(scalars) {
             match aliases::find(&sent) {

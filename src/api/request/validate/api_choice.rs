@@ -11,8 +11,8 @@ use crate::model::{ApiKind, Capabilities, Input, Model, Task};
 /// The features of a request that not every API offers.
 #[derive(Debug)]
 pub(super) struct RequestedFeatures<'a> {
-    /// Parameters with the requested values, without those at their default.
-    values: BTreeMap<&'a str, String>,
+    /// Parameters with the requested values, without those at their default, in the order of their names.
+    values: Vec<(&'a str, &'a str)>,
     mask: bool,
     /// Input pictures, or the mask, as http(s) addresses.
     links: bool,
@@ -34,19 +34,19 @@ pub(super) struct ChosenApi<'a> {
 impl<'a> RequestedFeatures<'a> {
     pub(super) fn of(
         model: &'a Model,
-        scalars: &BTreeMap<String, Scalar>,
+        scalars: &'a BTreeMap<String, Scalar>,
         images: &[Input],
         mask: Option<&Input>,
     ) -> Self {
         let is_link = |input: &Input| matches!(input, Input::Link(_));
+        let is_choice = |name: &str| model.choice_names().any(|choice| choice == name);
         let requested = |name: &'a String| {
             // A value of the wrong type is refused later.
-            let value = text(scalars, name).ok()??;
-            let value = modern(name, &value).to_owned();
-            (!is_default(name, &value)).then_some((name.as_str(), value))
+            let value = modern(name, text(scalars, name).ok()??);
+            (!is_default(name, value) && is_choice(name)).then_some((name.as_str(), value))
         };
         Self {
-            values: model.choice_names().filter_map(requested).collect(),
+            values: scalars.keys().filter_map(requested).collect(),
             mask: mask.is_some(),
             links: images.iter().chain(mask).any(is_link),
             inline: images.iter().any(|image| !is_link(image)),
@@ -55,9 +55,10 @@ impl<'a> RequestedFeatures<'a> {
 
     /// Lists the requested parameters that an API lacks.
     fn lacking(&self, capabilities: Capabilities<'_>) -> Vec<String> {
-        let lacks =
-            |name: &str, value: &String| capabilities.choice(name).is_none_or(|choice| !choice.values.contains(value));
-        let values = self.values.iter().filter(|(name, value)| lacks(name, value)).map(|(&name, _)| name.to_owned());
+        let has = |name: &str, value: &str| {
+            capabilities.choice(name).is_some_and(|choice| choice.values.iter().any(|known| known == value))
+        };
+        let values = self.values.iter().filter(|(name, value)| !has(name, value)).map(|&(name, _)| name.to_owned());
         values.chain((self.mask && !capabilities.mask).then(|| "mask".to_owned())).collect()
     }
 

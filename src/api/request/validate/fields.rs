@@ -64,10 +64,17 @@ fn is_null_word(text: &str) -> bool {
 pub(super) fn spell(scalars: &mut Scalars, model: &Model) {
     for (name, value) in scalars.iter_mut() {
         let Scalar::Text(text) = value else { continue };
+        if TEXTS.contains(&name.as_str()) {
+            continue;
+        }
         if let Some(listed) = model.listed_value(name, text) {
             listed.clone_into(text);
         } else if is_choice(name, model) {
-            *text = text.to_lowercase();
+            if text.is_ascii() {
+                text.make_ascii_lowercase();
+            } else {
+                *text = text.to_lowercase();
+            }
         }
         if name == "output_format" {
             *text = format_name(text).to_owned();

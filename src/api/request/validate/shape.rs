@@ -60,9 +60,9 @@ impl RequestedShape {
     ) -> Result<Self, ApiError> {
         let mut requested = Self::default();
         if let Some(value) = text(scalars, "size")? {
-            match shape(&value, false) {
-                Some(shape) => requested.add("size", "size", shape, value, capabilities, refusals)?,
-                None => refusals.refuse("size", not_a_size(&value, capabilities))?,
+            match shape(value, false) {
+                Some(shape) => requested.add("size", "size", shape, value.to_owned(), capabilities, refusals)?,
+                None => refusals.refuse("size", not_a_size(value, capabilities))?,
             }
         }
         if let Some(Edges { width, height, size }) = edges(fields, refusals)? {
@@ -264,6 +264,9 @@ fn not_a_size(value: &str, capabilities: Capabilities<'_>) -> ApiError {
 
 /// Reads a size, a ratio, a resolution or a word for a shape. Where only `ratios` are meant, a size or a decimal is one, too.
 fn shape(text: &str, ratios: bool) -> Option<Shape> {
+    if !ratios && let Ok(size) = text.parse() {
+        return Some(Shape::Exact(size));
+    }
     let text: String = text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
     match text.as_str() {
         "auto" | "match_input_image" | "match_input" | "original" => return Some(Shape::Auto),

@@ -12,10 +12,10 @@ pub(super) fn wrong_type(name: &str, expected: &'static str, got: &Scalar) -> Ap
 }
 
 /// Reads a text. Numbers of a JSON body are taken as they are written.
-pub(super) fn text(scalars: &Scalars, name: &str) -> Result<Option<String>, ApiError> {
+pub(super) fn text<'a>(scalars: &'a Scalars, name: &str) -> Result<Option<&'a str>, ApiError> {
     match scalars.get(name) {
         None => Ok(None),
-        Some(Scalar::Text(text) | Scalar::Number(text)) => Ok(Some(text.clone())),
+        Some(Scalar::Text(text) | Scalar::Number(text)) => Ok(Some(text)),
         Some(other) => Err(wrong_type(name, "a string", other)),
     }
 }

@@ -114,6 +114,10 @@ pub(crate) fn may_describe_input(name: &str) -> bool {
 
 /// Whether an object under this name may hold fields that have a meaning.
 pub(crate) fn is_container(name: &str) -> bool {
+    // Of OpenAI's own names, `size` is the only one.
+    if name != "size" && SCALARS.contains(&name) {
+        return false;
+    }
     plain_name(name).is_some_and(|name| CONTAINERS.contains(&without_containers(&name)))
 }
 
@@ -198,6 +202,9 @@ mod tests {
 
     #[test]
     fn names_are_listed_once() {
+        let containers: Vec<_> =
+            SCALARS.into_iter().filter(|name| CONTAINERS.contains(&&*plain_name(name).unwrap())).collect();
+        assert_eq!(containers, ["size"]);
         for (position, (name, _)) in ALIASES.iter().enumerate() {
             assert_eq!(find(name).map(|(found, ..)| found), Some(position), "{name}");
             let plain = plain_name(name).unwrap();

@@ -14,6 +14,11 @@ pub(crate) struct ImageName {
     number: Option<u32>,
 }
 
+impl ImageName {
+    /// `image`, and `image[]`.
+    pub(crate) const PLAIN: Self = Self { stem: "image", number: None };
+}
+
 /// What a name says about a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PictureName {
@@ -223,13 +228,16 @@ impl ImageOrdering {
 
     /// Removes pictures that came twice because several names list the same ones; repeats under one name stay.
     pub(crate) fn remove_copies(&mut self, images: &mut Vec<Input>) {
+        if self.names.windows(2).all(|names| names[0].stem == names[1].stem) {
+            return;
+        }
         let mut lists: BTreeMap<&'static str, Vec<Vec<u8>>> = BTreeMap::new();
         let mut stems = Vec::new();
         for (name, image) in self.names.iter().zip(&*images) {
             if !stems.contains(&name.stem) {
                 stems.push(name.stem);
             }
-            lists.entry(name.stem).or_default().push(image.fingerprint_bytes());
+            lists.entry(name.stem).or_default().push(image.fingerprint_bytes().into_owned());
         }
         let is_copy = |&(position, stem): &(usize, &&'static str)| {
             stems[..position].iter().any(|before| lists.get(before) == lists.get(*stem))
@@ -429,7 +437,7 @@ mod tests {
         order.remove_copies(&mut images);
         let links: Vec<String> = images
             .iter()
-            .map(|image| String::from_utf8(image.fingerprint_bytes()).unwrap().replace("link:", ""))
+            .map(|image| String::from_utf8_lossy(&image.fingerprint_bytes()).replace("link:", ""))
             .collect();
         assert_eq!(links.len(), order.count());
         (links.join(" "), order.gaps().collect::<Vec<_>>().join(" "))

@@ -111,12 +111,13 @@ impl FormBody {
 
     async fn piece(&mut self) -> Result<Piece, ApiError> {
         loop {
-            match self.splitter.next()? {
-                Piece::Starved => match self.rest.next().await {
-                    Some(chunk) => self.splitter.push(chunk?),
-                    None => self.splitter.end(),
-                },
-                piece => return Ok(piece),
+            let piece = self.splitter.next()?;
+            if piece != Piece::Starved {
+                return Ok(piece);
+            }
+            match self.rest.next().await {
+                Some(chunk) => self.splitter.push(chunk?),
+                None => self.splitter.end(),
             }
         }
     }

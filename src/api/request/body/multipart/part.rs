@@ -59,14 +59,14 @@ pub(super) struct PartStart {
 
 /// The headers of a part that say something of its bytes. Of several of one name, the last counts.
 #[derive(Debug, Default)]
-struct PartHeaders<'h> {
+pub(super) struct PartHeaders<'h> {
     disposition: Option<&'h [u8]>,
     content_type: Option<&'h [u8]>,
     transfer_encoding: Option<&'h [u8]>,
 }
 
 impl<'h> PartHeaders<'h> {
-    fn parse(head: &'h [u8]) -> Result<Self, SplitError> {
+    pub(super) fn parse(head: &'h [u8]) -> Result<Self, SplitError> {
         let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let Ok(httparse::Status::Complete((_, lines))) = httparse::parse_headers(head, &mut lines) else {
             return Err(SplitError::UnreadableHead);

@@ -214,47 +214,10 @@ pub(super) fn joined(first: Bytes, second: Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{FutureExt, stream};
     use proptest::prelude::*;
 
+    use super::super::reference::{compare, split};
     use super::*;
-
-    /// The parts of a form, each with its head and its bytes, and how the form ends.
-    type Parts = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), SplitError>);
-
-    fn split(chunks: &[&[u8]], may_lack_line_break: bool) -> Parts {
-        let mut splitter = Splitter::new("B", may_lack_line_break);
-        let mut chunks = chunks.iter();
-        let mut parts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        loop {
-            match splitter.next() {
-                Ok(Piece::Head(head)) => parts.push((head.to_vec(), Vec::new())),
-                Ok(Piece::Data(bytes)) => parts.last_mut().unwrap().1.extend_from_slice(&bytes),
-                Ok(Piece::PartEnd) => {}
-                Ok(Piece::FormEnd) => return (parts, Ok(())),
-                Ok(Piece::Starved) => match chunks.next() {
-                    Some(chunk) => splitter.push(Bytes::copy_from_slice(chunk)),
-                    None => splitter.end(),
-                },
-                Err(error) => return (parts, Err(error)),
-            }
-        }
-    }
-
-    /// Returns the bytes of the parts that `multer` finds, the program that read forms here before; `None` for a form that it
-    /// cannot split.
-    fn reference(form: &[u8]) -> Option<Vec<Vec<u8>>> {
-        let body = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::copy_from_slice(form))]);
-        let mut multipart = multer::Multipart::new(body, "B");
-        let parts = async {
-            let mut parts = Vec::new();
-            while let Some(field) = multipart.next_field().await.ok()? {
-                parts.push(field.bytes().await.ok()?.to_vec());
-            }
-            Some(parts)
-        };
-        parts.now_or_never().expect("all bytes are there")
-    }
 
     fn pieces() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
@@ -325,13 +288,7 @@ mod tests {
 
         #[test]
         fn the_parts_are_those_that_multer_finds(form in pieces()) {
-            let is_readable = |(head, _): &(Vec<u8>, Vec<u8>)| {
-                let mut headers = [httparse::EMPTY_HEADER; 32];
-                httparse::parse_headers(head, &mut headers).is_ok_and(|status| status.is_complete())
-            };
-            let (parts, end) = split(&[&form], false);
-            let own = (end.is_ok() && parts.iter().all(is_readable)).then(|| parts.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>());
-            prop_assert_eq!(own, reference(&form));
+            compare(&form);
         }
     }
 }

@@ -462,6 +462,9 @@ async fn a_part_is_read_as_its_head_declares() {
         let form = read_parts(&[(&head, value)]).await.unwrap();
         assert_eq!(form.scalars[name], Scalar::Text(expected.to_owned()), "{head}");
     }
+    // Of several headers of one name, the last counts.
+    let twice = format!("{}\r\n{}", field("user"), field("prompt"));
+    assert!(read_parts(&[(&twice, b"a cat")]).await.unwrap().scalars.contains_key("prompt"));
     let null = format!("{}{json}", field("size"));
     assert!(read_parts(&[(&null, b"null")]).await.unwrap().scalars.is_empty());
     let charset = field("_charset_");
