@@ -77,6 +77,7 @@ impl Lifecycle {
     {
         let alarm = PanicAlarm { lifecycle: self.clone(), name, armed: true };
         // No async block: it would hold the task twice, as what it captured and as what it awaits, and a connection's is large.
+        // After the abort the task is dropped here, in its caller: what it captured must not need a lock that a caller holds.
         task.with_cancellation_token_owned(self.shared.abort.clone())
             .map(move |_| alarm.disarm())
             .instrument(tracing::debug_span!("task", name))

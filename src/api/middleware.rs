@@ -6,7 +6,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http::Method;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either};
@@ -53,9 +56,10 @@ impl HttpService for Middleware {
     fn respond(self: Arc<Self>, mut request: Request) -> BoxFuture<'static, Response> {
         Box::pin(async move {
             let logged = self.request_log.begin(&mut request);
+            let is_head = request.method() == Method::HEAD;
             // Before every refusal: the rest of a refused body is read to its end.
             let response = self.checked(self.drain.watch(request)).await;
-            logged.end(response)
+            logged.end(if is_head { without_body(response) } else { response })
         })
     }
 }
@@ -110,9 +114,18 @@ impl Middleware {
     }
 }
 
+/// Returns a response to HEAD. The router does this to what handlers return; refusals before them and panics are left, and over
+/// HTTP/2 the HTTP library would send their bodies.
+fn without_body(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|&length| length > 0) {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    Response::from_parts(head, Body::empty())
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use axum::routing::get;
 
     use super::*;
@@ -138,5 +151,23 @@ mod tests {
             assert!(response.headers().contains_key(header), "{header}");
         }
         assert_eq!(response.headers()["access-control-allow-origin"], origin);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_head_has_no_body() {
+        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default());
+        let routes = Router::new().route("/a", get(async || "abc"));
+        let middleware = Arc::new(Middleware::new(&server(), request_log, &Lifecycle::default(), routes));
+        for (host, status) in [("127.0.0.1", 200), ("evil.example", 421)] {
+            let [got, head] = [Method::GET, Method::HEAD].map(|method| {
+                let request = Request::builder().method(method).uri("/a").header("host", host).body(Body::empty());
+                Arc::clone(&middleware).respond(request.unwrap())
+            });
+            let (got, head) = (got.await, head.await);
+            assert_eq!((got.status().as_u16(), head.status().as_u16()), (status, status));
+            let got = axum::body::to_bytes(got.into_body(), 1000).await.unwrap();
+            assert_eq!(head.headers()[CONTENT_LENGTH], got.len().to_string());
+            assert_eq!(axum::body::to_bytes(head.into_body(), 1000).await.unwrap(), "");
+        }
     }
 }

@@ -90,10 +90,9 @@ fn of_extended(value: &[u8]) -> Option<String> {
 }
 
 fn in_lower_case(word: &[u8]) -> Cow<'_, str> {
-    match String::from_utf8_lossy(word) {
-        Cow::Borrowed(word) if word.is_ascii() && !word.bytes().any(|byte| byte.is_ascii_uppercase()) => word.into(),
-        word => word.to_lowercase().into(),
-    }
+    let word = String::from_utf8_lossy(word);
+    let is_lower = word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_lower { word } else { word.to_lowercase().into() }
 }
 
 /// Splits a list at its commas, except those inside quotes.
@@ -124,7 +123,9 @@ fn read_value(text: &[u8]) -> (Cow<'_, [u8]>, &[u8]) {
             unescaped.get_or_insert_with(|| quoted[..end].to_vec());
             end += 1;
         }
-        unescaped.iter_mut().for_each(|value| value.push(quoted[end]));
+        if let Some(value) = &mut unescaped {
+            value.push(quoted[end]);
+        }
         end += 1;
     }
     let behind = &quoted[(end + 1).min(quoted.len())..];

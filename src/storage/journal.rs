@@ -20,7 +20,7 @@ pub(crate) use record::{JobRecord, Record, Resolution, WebhookEnd};
 #[cfg(test)]
 pub(crate) use stored::JobEnd;
 pub(crate) use stored::{PendingWebhook, ResultPage, StoredJob, StoredPurchase, StoredResult, StoredState};
-pub(crate) use traits::{Journal, JournalError, Standing};
+pub(crate) use traits::{Durability, Journal, JournalError, Standing};
 
 /// Opens or creates the journal in `path`, and locks it.
 ///

@@ -13,7 +13,7 @@ that they do not limit.
           journal, answer). The upstream writes the moment of the submit into the id, which the answer contains. Beside them,
           25 times a second, how long a sync of the same disk takes: three commits are in series in an edit
 
-Needs wrk (Debian: wrk), two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
+Needs wrk (Debian: wrk), cargo, two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/edits.py [--quick] [most|added]...
 """

@@ -13,7 +13,7 @@ load to the other.
 Where other processes use the measured core too, CPU is the better figure; the last line says what share they used.
 `instructions.py hit` counts the instructions of small hits, which no other process changes.
 
-Needs nginx and wrk (Debian: nginx, wrk), two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
+Needs nginx and wrk (Debian: nginx, wrk), cargo, two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/hits.py [--quick] [large|small]...
 """

@@ -9,7 +9,7 @@ picture of 10 KB, answered with one of 10 KB. The kernel's instructions are not 
   hit    the answer is stored: requests one after the other
   edit   every request is another: eight at once, so that records share a commit as they do under load
 
-Needs valgrind, two cores and target/release/gptproto-gateway. With --tree, prints the functions that contain most, which
+Needs valgrind, cargo, two cores and target/release/gptproto-gateway. With --tree, prints the functions that contain most, which
 needs a program with symbols. Exits 3 when an aim is missed.
 
 usage: tests/load/instructions.py [--quick] [--tree N] [hit|edit]...

@@ -14,7 +14,7 @@ The same requests go to a bare server (benches/bare: hyper, which reads each who
 core: its memory is what the aim is relative to.
 
 Clients connect from several loopback addresses, because of the limit of connections from one address and of its ports. Needs
-two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
+cargo, two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/waiters.py [--quick] [NUMBER]...     (default 2000 4000 8000 15000, which takes some minutes)
 """
@@ -85,6 +85,8 @@ async def parked(scratch, number, key):
     resident = memory(bare.pid)
     call(bare.port, "GET", "/_release")
     await asyncio.gather(*waiting)
+    # Until the connections are closed.
+    await asyncio.sleep(1)
     return (resident - idle) / number
 
 
@@ -99,6 +101,8 @@ async def step(table, number, arrivals_a_second):
         "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": "10000",
     })
     pid = rig.gateway.pid
+    # Before the gateway's own clients, because the descriptors of this process are enough for one of both.
+    least = await parked(scratch, number, rig.keys[0])
     call(rig.port, "GET", "/v1/models", headers={"Authorization": f"Bearer {rig.keys[0]}"})
     idle = memory(pid)
     clients = Clients(rig.port, rig.keys[0])
@@ -120,7 +124,6 @@ async def step(table, number, arrivals_a_second):
     resident = memory(pid)
     threads, descriptors = (len(list(Path(f"/proc/{pid}/{what}").iterdir())) for what in ("task", "fd"))
     cpu, polls = await measure_period(pid, upstream)
-    least = await parked(scratch, number, rig.keys[0])
     table.row(f"{name}: memory of one", (resident - idle) / number / 1000, "KB", key=f"{number} memory")
     table.row(f"{name}: memory of one, bare server", least / 1000, "KB")
     table.row(f"{name}: memory of the bare server's", (resident - idle) / number / least, "x", 1.5, key="waiter")

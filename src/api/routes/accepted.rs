@@ -305,7 +305,7 @@ impl AcceptedRequest {
     }
 
     fn track(&self, state: &ApiState, mode: &'static str) -> ResponseOutcome {
-        state.outcomes.track(mode, self.request.clone(), self.waiter.job(), self.started)
+        state.outcomes.track(mode, self.request, self.waiter.job(), self.started)
     }
 
     fn into_streaming(self, state: &ApiState, heartbeat: Duration, outcome: ResponseOutcome) -> StreamingResponse {

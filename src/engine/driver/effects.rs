@@ -13,7 +13,7 @@ use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
 use crate::model::{Digest, Input, PictureRequest, PurchaseId};
 use crate::storage::JournalError;
-use crate::storage::journal::{PictureContent, Record, Standing};
+use crate::storage::journal::{Durability, PictureContent, Record, Standing};
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
@@ -26,8 +26,8 @@ const SMALL_UPLOAD_BYTES: u64 = 256 * 1024;
 pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Effect) {
     match effect {
         Effect::Append { records, step } => {
-            let wait = commit_wait(state, &records);
-            append(driver, records, step, wait);
+            let durability = durability(state, &records);
+            append(driver, records, step, durability);
         }
         Effect::Enqueue { purchase } => {
             if let Some(submission) = submission(state, purchase) {
@@ -135,14 +135,13 @@ fn explain_delay(driver: &Arc<Driver>, state: &StateGuard<'_>, purchase: Purchas
     });
 }
 
-/// Returns how long records may wait to share a commit. An intent has nothing to wait for it but the last byte of its
-/// submit, whose own record comes later and covers it. Where that takes long, or a client is waiting for the intent, it is
-/// written at once.
-fn commit_wait(state: &mut StateGuard<'_>, records: &[Record]) -> Duration {
-    let [Record::Intent { job, purchases, .. }] = records else { return Duration::ZERO };
+/// Returns when records have to be durable. An intent has nothing to wait for it but the last byte of its submit, whose own
+/// record comes later and covers it. Where that takes long, or a client is waiting for the intent, it is written at once.
+fn durability(state: &mut StateGuard<'_>, records: &[Record]) -> Durability {
+    let [Record::Intent { job, purchases, .. }] = records else { return Durability::Now };
     let first = purchases.first().and_then(|&(purchase, _)| submission(state, purchase));
     let is_small = first.is_some_and(|submission| upload_bytes(&submission.request) <= SMALL_UPLOAD_BYTES);
-    if is_small && !job.respond_async { INTENT_WAIT } else { Duration::ZERO }
+    if is_small && !job.respond_async { Durability::Within(INTENT_WAIT) } else { Durability::Now }
 }
 
 /// Returns the bytes of the input pictures and the mask of a request.
@@ -157,10 +156,10 @@ fn contents(records: &[Record]) -> impl Iterator<Item = &PictureContent> {
 }
 
 /// Appends records; reports once they are durable, or are not.
-fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, wait: Duration) {
+fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, durability: Durability) {
     let (formats_settled, journal) = (driver.formats.settled(), &driver.services.journal);
     let contents: Vec<Digest> = contents(&records).map(PictureContent::digest).collect();
-    let appended: Vec<_> = records.into_iter().map(|record| journal.append_within(record, wait)).collect();
+    let appended: Vec<_> = records.into_iter().map(|record| journal.append_with(record, durability)).collect();
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
     lifecycle.spawn("journal", async move {

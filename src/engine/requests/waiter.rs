@@ -1,7 +1,6 @@
 //! Waiting for a job: one waiter a request.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -13,11 +12,7 @@ use crate::engine::driver::{Driver, Joined, KeepAlive, Progress};
 use crate::engine::jobs::{JobStage, PaymentStatus};
 use crate::engine::reuse::AnswerSource;
 use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId, Usd, Webhook};
-use crate::storage::journal::{JobRecord, Record};
-
-/// How long a delivery waits for another record, to share its commit. Lost in a crash, it leaves a result that can be claimed
-/// once more, as a crash before the last byte does.
-const DELIVERY_WAIT: Duration = Duration::from_millis(50);
+use crate::storage::journal::{Durability, JobRecord, Record};
 
 /// One request that waits for a job. Dropping it removes the waiter and cancels nothing that is paid for.
 #[derive(Debug)]
@@ -215,7 +210,8 @@ impl Waiter {
             }
             let services = &self.driver.services;
             let record = Record::Delivered { job: self.job, at: services.clock.now() };
-            if let Err(error) = services.journal.append_within(record, DELIVERY_WAIT).await {
+            // Lost in a crash, it leaves a result that can be claimed once more, as a crash before the last byte does.
+            if let Err(error) = services.journal.append_with(record, Durability::WithNext).await {
                 tracing::warn!(job = %self.job, %error, "a delivery could not be journalled; it may be claimed again");
             }
             drop(self);

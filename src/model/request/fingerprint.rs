@@ -16,6 +16,8 @@ pub(crate) struct Fingerprint(Digest);
 
 /// Changes with the meaning of the fields below, so that a result of an older version does not answer a request.
 const VERSION: &str = "gptproto-gateway fingerprint 1";
+/// Where the hash of the fields begins.
+static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(VERSION));
 /// Bytes of the fields of most requests, without the prompt.
 const FIELDS_BYTES: usize = 512;
 
@@ -45,7 +47,6 @@ impl Fingerprint {
         if let Some(mask) = &request.mask {
             field("mask", &mask.fingerprint_bytes());
         }
-        static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(VERSION));
         Self(blake3::Hasher::new_from_context_key(&KEY).update(&fields).finalize().into())
     }
 }

@@ -9,7 +9,7 @@ use super::memory::{Disk, MemoryJournal, SyncMode};
 use super::record::{JobRecord, Record, WebhookEnd};
 use super::sqlite::SqliteJournal;
 use super::stored::{StoredJob, StoredPurchase, StoredState};
-use super::traits::{Journal, Standing};
+use super::traits::{Durability, Journal, Standing};
 use crate::model::{
     AccountId, ApiKind, Choices, ClientId, Digest, EventId, Failure, Fingerprint, Format, IdempotencyKey, JobId,
     ModelId, PurchaseId, RunningTime, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
@@ -101,6 +101,7 @@ contract! {
         a_record_that_breaks_a_rule_fails_alone,
         a_record_that_may_wait_is_written_with_the_next_one_before_it,
         a_record_that_may_wait_is_written_after_its_time_and_when_the_journal_closes,
+        a_record_without_a_sync_is_seen_once_it_is_written_and_is_durable_with_the_next,
         an_upstream_id_belongs_to_one_purchase,
         an_end_brings_the_upstream_id_that_was_not_written,
         the_last_committed_format_is_the_one_of_the_purchase,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::record::Record;
 use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
-use super::traits::{Journal, JournalError, Standing};
+use super::traits::{Durability, Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
@@ -181,7 +181,8 @@ impl MemoryJournal {
 }
 
 impl Journal for MemoryJournal {
-    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn append_with(&self, record: Record, durability: Durability) -> BoxFuture<'static, Result<(), JournalError>> {
+        let wait = durability.wait();
         let journal = self.clone();
         let now = self.running_time();
         let (position, mut synced);
@@ -219,8 +220,10 @@ impl Journal for MemoryJournal {
             let shared = synced.wait_for(|synced| *synced >= position);
             if wait.is_zero() || tokio::time::timeout(wait, shared).await.is_err() {
                 journal.write_all();
-                tokio::time::sleep(journal.sync_time).await;
-                journal.sync_all();
+                if durability.is_synced() {
+                    tokio::time::sleep(journal.sync_time).await;
+                    journal.sync_all();
+                }
             }
             journal.answer(()).await?;
             if journal.standing() == Standing::Failed { Err(JournalError::Failed) } else { Ok(()) }

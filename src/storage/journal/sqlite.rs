@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,7 +10,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::record::Record;
 use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
-use super::traits::{Journal, JournalError, Standing};
+use super::traits::{Durability, Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
@@ -65,8 +64,8 @@ impl SqliteJournal {
 }
 
 impl Journal for SqliteJournal {
-    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.thread.append_within(record, wait)
+    fn append_with(&self, record: Record, durability: Durability) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.thread.append(record, durability)
     }
 
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {

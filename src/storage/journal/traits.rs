@@ -24,6 +24,36 @@ pub(crate) enum Standing {
     Failed,
 }
 
+/// When a record becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// At once.
+    Now,
+    /// With the next record that does, which is waited for this long.
+    Within(Duration),
+    /// With the next record that does. For one that a crash may lose.
+    WithNext,
+}
+
+/// How long a record waits for another one that becomes durable before it is written without a sync.
+const UNSYNCED_WAIT: Duration = Duration::from_millis(50);
+
+impl Durability {
+    /// Returns how long the record waits for another one.
+    pub(super) fn wait(self) -> Duration {
+        match self {
+            Self::Now => Duration::ZERO,
+            Self::Within(wait) => wait,
+            Self::WithNext => UNSYNCED_WAIT,
+        }
+    }
+
+    /// Returns whether a commit of the record alone is synced.
+    pub(super) fn is_synced(self) -> bool {
+        self != Self::WithNext
+    }
+}
+
 /// An append-only store of records. Object-safe, so that the engine does not depend on an adapter.
 pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Writes a record; the record is durable when the future completes.
@@ -32,17 +62,17 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     ///
     /// [`JournalError`]: the record is not known to be durable, and the step it guards must not be taken.
     fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.append_within(record, Duration::ZERO)
+        self.append_with(record, Durability::Now)
     }
 
-    /// Writes a record that need not be durable at once: it waits for another one, to share its commit, for `wait` at most. It
-    /// stays in its place before all records that are appended later. Reads do not see it, and a crash loses it, until the
-    /// future completes.
+    /// Writes a record. When the future completes it is durable, or with [`Durability::WithNext`] written: a power cut may still
+    /// lose it. It stays in its place before all records that are appended later. While it waits for another one, reads do not
+    /// see it, and a crash loses it.
     ///
     /// # Errors
     ///
     /// As `append`.
-    fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>>;
+    fn append_with(&self, record: Record, durability: Durability) -> BoxFuture<'static, Result<(), JournalError>>;
 
     /// Returns the jobs that have at least one purchase that has not ended, in the order in which they were journalled.
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>>;

@@ -63,17 +63,18 @@ impl Write {
     }
 }
 
-/// Writes gathered bytes and a chunk behind them to the file, and hashes what was not hashed before. Blocks.
+/// Writes gathered bytes and a chunk behind them to the file, and hashes them but for the `known` bytes that were hashed before.
+/// Blocks.
 fn hash_and_write(
     upload: &UploadFile,
     offset: u64,
     hasher: Option<&mut blake3::Hasher>,
-    (gathered, hashed): (&Buffer, usize),
+    (gathered, known): (&Buffer, usize),
     chunk: &[u8],
 ) -> io::Result<()> {
     let gathered = gathered.bytes();
     if let Some(hasher) = hasher {
-        hasher.update(&gathered[hashed..]).update(chunk);
+        hasher.update(&gathered[known..]).update(chunk);
     }
     let file = upload.file()?;
     file.write_all_at(gathered, offset)?;

@@ -29,4 +29,5 @@ def any_binary():
 def require(binary):
     """Gives up when the program is missing."""
     if not binary.exists():
-        give_up(f"{binary} is missing: run cargo build --release, or name a program with BINARY=FILE")
+        profile = binary.parent.name if binary.parent.name in ("release", "dist") else "release"
+        give_up(f"{binary} is missing: run cargo build --profile {profile}, or name a program with BINARY=FILE")

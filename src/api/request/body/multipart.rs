@@ -60,7 +60,8 @@ pub(crate) async fn read(
                 problem: format!("it has more than {} parts", limits.parts_max).into(),
             });
         }
-        reader.part(FormPart::new(&head, &mut body)?).await?;
+        let headers = body.headers(&head)?;
+        reader.part(FormPart::new(headers, &mut body)?).await?;
     }
     reader.finish()
 }

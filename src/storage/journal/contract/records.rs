@@ -105,7 +105,7 @@ pub(super) async fn a_record_that_breaks_a_rule_fails_alone(adapter: Adapter) {
 pub(super) async fn a_record_that_may_wait_is_written_with_the_next_one_before_it(adapter: Adapter) {
     let (journal, job) = (&*adapter.journal, job_record(1));
     let purchase = PurchaseId { job: job.id, slot: 0 };
-    let waiting = journal.append_within(intent(job, &[1]), HOUR);
+    let waiting = journal.append_with(intent(job, &[1]), Durability::Within(HOUR));
     assert_eq!(journal.unfinished().await.unwrap(), [], "it is not durable, so it is not seen");
     // Of a job that the journal would not know otherwise.
     journal.append(committing(purchase)).await.unwrap();
@@ -116,11 +116,23 @@ pub(super) async fn a_record_that_may_wait_is_written_with_the_next_one_before_i
 
 pub(super) async fn a_record_that_may_wait_is_written_after_its_time_and_when_the_journal_closes(adapter: Adapter) {
     let job = job_record(1);
-    adapter.journal.append_within(intent(job.clone(), &[1]), Duration::from_millis(5)).await.unwrap();
-    let waiting = adapter.journal.append_within(Record::Delivered { job: job.id, at: NOW }, HOUR);
+    adapter.journal.append_with(intent(job.clone(), &[1]), Durability::Within(Duration::from_millis(5))).await.unwrap();
+    let waiting = adapter.journal.append_with(Record::Delivered { job: job.id, at: NOW }, Durability::Within(HOUR));
     assert_eq!(stored(&*adapter.journal, job.id).await.delivered, None);
     let adapter = adapter.reopened_after(Duration::ZERO).await;
     waiting.await.unwrap();
+    assert_eq!(stored(&*adapter.journal, job.id).await.delivered.unwrap().at, NOW);
+}
+
+pub(super) async fn a_record_without_a_sync_is_seen_once_it_is_written_and_is_durable_with_the_next(adapter: Adapter) {
+    let (journal, job) = (&*adapter.journal, job_record(1));
+    write(journal, [intent(job.clone(), &[1])]).await;
+    let delivered = journal.append_with(Record::Delivered { job: job.id, at: NOW }, Durability::WithNext);
+    assert_eq!(stored(journal, job.id).await.delivered, None);
+    delivered.await.unwrap();
+    assert_eq!(stored(journal, job.id).await.delivered.unwrap().at, NOW);
+    write(journal, [committing(PurchaseId { job: job.id, slot: 0 })]).await;
+    let adapter = adapter.reopened_after(Duration::ZERO).await;
     assert_eq!(stored(&*adapter.journal, job.id).await.delivered.unwrap().at, NOW);
 }
 

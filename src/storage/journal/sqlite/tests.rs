@@ -40,6 +40,25 @@ async fn a_closed_journal_is_one_file() {
     assert!(!log.exists());
 }
 
+/// Otherwise a purchase could be paid for that a power cut removes from the journal.
+#[tokio::test]
+async fn commits_are_synced_again_after_one_that_was_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
+    let level = async || {
+        let read = |connection: &Connection| connection.query_row("PRAGMA synchronous", (), |row| row.get::<_, u8>(0));
+        journal.thread.read(read).await.unwrap()
+    };
+    let full = 2;
+    assert_eq!(level().await, full);
+    journal.append(intent(job_record(1), &[1])).await.unwrap();
+    for job in [job_record(1).id, job_record(9).id] {
+        let delivered = journal.append_with(Record::Delivered { job, at: NOW }, Durability::WithNext).await;
+        assert_eq!(delivered.is_ok(), job == job_record(1).id, "the second is of no job");
+        assert_eq!(level().await, full);
+    }
+}
+
 /// A condition with a temporary table costs more than the rest of a write.
 #[test]
 fn no_write_builds_a_temporary_table() {

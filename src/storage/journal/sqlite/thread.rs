@@ -1,7 +1,7 @@
 //! The journal's thread: the only writer of the database.
 //!
 //! Group commit: the thread drains its queue into one transaction, commits once, and answers every caller. A group is committed
-//! when the first of its records is due, which most records are at once. Reads run on the same thread, between commits, so they
+//! when the first of its records is due, which most records are at once; without a sync if a crash may lose all of them. Reads run on the same thread, between commits, so they
 //! never see what is not durable; each has to be short. Between groups, the thread watches the file, stores the running time,
 //! and tries a journal that is away.
 
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::model::RunningTime;
 use crate::storage::journal::record::Record;
-use crate::storage::journal::traits::{JournalError, Standing};
+use crate::storage::journal::traits::{Durability, JournalError, Standing};
 
 pub(super) mod check;
 pub(in crate::storage::journal) mod file;
@@ -35,10 +35,17 @@ type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 enum Command {
-    /// With the time at which the commit of the record begins, at the latest.
-    Write(Box<Record>, Instant, Answer<()>),
+    Write(Box<Record>, Due, Answer<()>),
     Read(Read),
     Close(oneshot::Sender<()>),
+}
+
+/// How a record is committed.
+#[derive(Clone, Copy)]
+struct Due {
+    /// When the commit begins, at the latest.
+    at: Instant,
+    synced: bool,
 }
 
 /// The records of the next commit, in their order.
@@ -46,33 +53,32 @@ enum Command {
 struct Group {
     records: Vec<Record>,
     answers: Vec<Answer<()>>,
-    /// When the first of them is due.
-    due: Option<Instant>,
+    /// When the first of them is due, and whether one of them has to be synced.
+    due: Option<Due>,
 }
 
 impl Group {
-    fn add(&mut self, record: Record, due: Instant, answer: Answer<()>) {
+    fn add(&mut self, record: Record, due: Due, answer: Answer<()>) {
         self.records.push(record);
         self.answers.push(answer);
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        let before = self.due.unwrap_or(due);
+        self.due = Some(Due { at: before.at.min(due.at), synced: before.synced || due.synced });
     }
 
     fn is_due(&self) -> bool {
-        self.records.len() >= GROUP_MAX || self.due.is_some_and(|due| due <= Instant::now())
+        self.records.len() >= GROUP_MAX || self.due.is_some_and(|due| due.at <= Instant::now())
     }
 
     /// Returns how long the thread may wait for another command.
     fn wait(&self) -> Duration {
-        self.due.map_or(TICK, |due| due.saturating_duration_since(Instant::now()).min(TICK))
+        self.due.map_or(TICK, |due| due.at.saturating_duration_since(Instant::now()).min(TICK))
     }
 
     /// Writes the records, and leaves an empty group.
     fn commit(&mut self, writer: &mut Writer) {
-        let Self { records, answers, .. } = std::mem::take(self);
-        if records.is_empty() {
-            return;
-        }
-        for (answer, result) in answers.into_iter().zip(writer.commit(&records)) {
+        let Self { records, answers, due } = std::mem::take(self);
+        let Some(Due { synced, .. }) = due else { return };
+        for (answer, result) in answers.into_iter().zip(writer.commit(&records, synced)) {
             let _ = answer.send(result);
         }
     }
@@ -103,10 +109,15 @@ impl JournalThread {
         Ok(Self { commands, shared })
     }
 
-    /// Writes a record, in a commit that begins after `wait` at the latest; the record is durable when the future completes.
-    pub(super) fn append_within(&self, record: Record, wait: Duration) -> BoxFuture<'static, Result<(), JournalError>> {
+    /// Writes a record, as `Journal::append_with`.
+    pub(super) fn append(
+        &self,
+        record: Record,
+        durability: Durability,
+    ) -> BoxFuture<'static, Result<(), JournalError>> {
+        let due = Due { at: Instant::now() + durability.wait(), synced: durability.is_synced() };
         let (answer, answered) = oneshot::channel();
-        let sent = self.commands.send(Command::Write(Box::new(record), Instant::now() + wait, answer));
+        let sent = self.commands.send(Command::Write(Box::new(record), due, answer));
         Box::pin(async move {
             sent.map_err(|_| JournalError::Failed)?;
             answered.await.unwrap_or(Err(JournalError::Failed))

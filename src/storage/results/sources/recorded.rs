@@ -3,7 +3,6 @@
 //! A file costs two syncs and the making of a file, which takes ten times as long where as many were deleted shortly before. A
 //! small picture in the journal costs none of it, and is removed with its record.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -72,19 +71,19 @@ impl RecordedPictures {
         self.unrecorded.invalidate(digest);
     }
 
-    /// Returns the bytes of a picture, which are those of its digest; `None` when the journal does not have them.
-    ///
-    /// # Errors
-    ///
-    /// When the journal cannot be read.
-    pub(in crate::storage::results) async fn read(&self, picture: &StoredPicture) -> io::Result<Option<Bytes>> {
+    /// Returns the bytes of a picture, which are those of its digest; `None` when the journal does not have them, or not any
+    /// more, in which case there may be a file.
+    pub(in crate::storage::results) async fn read(&self, picture: &StoredPicture) -> Option<Bytes> {
         if picture.bytes > RECORDED_BYTES_MAX {
-            return Ok(None);
+            return None;
         }
         if let Some(bytes) = self.unrecorded.get(&picture.digest) {
-            return Ok(Some(bytes));
+            return Some(bytes);
         }
-        let copies = self.journal.picture_copies(picture.digest).await.map_err(io::Error::other)?;
-        Ok(copies.into_iter().find(|bytes| Digest::of(bytes) == picture.digest))
+        let copies = self.journal.picture_copies(picture.digest).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, digest = %picture.digest, "a picture cannot be read from the journal; its file is read, if there is one");
+            Vec::new()
+        });
+        copies.into_iter().find(|bytes| Digest::of(bytes) == picture.digest)
     }
 }

@@ -1,12 +1,13 @@
 //! The body of a form, split into its parts as it arrives.
 //!
-//! A short form is read whole before its first part is parsed, into one buffer of which its parts are slices. A fault of the body is
-//! reported where it stands: behind the parts that came before it.
+//! A short form that has arrived is one buffer, of which its parts are slices. A form that is still arriving is split as it arrives,
+//! so that a refusal of its first part does not wait for the last.
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
 use super::framing::Framing;
+use super::part::PartHeaders;
 use super::splitter::{Piece, Splitter, joined};
 use crate::api::error::ApiError;
 use crate::api::request::body::incoming::{BodyError, IncomingBody};
@@ -44,10 +45,12 @@ impl Rest {
         }
     }
 
-    /// Reads a body of `announced` bytes into the memory of the spool; returns what fits, and whether that is the whole body.
+    /// Reads what has arrived of a body of `announced` bytes, and its first chunk in any case, into the memory of the spool; returns
+    /// what fits, and whether that is the whole body.
     async fn gather(&mut self, upload: &Upload, announced: u64) -> (Bytes, bool) {
         let Some(mut buffer) = upload.buffer(announced) else { return (Bytes::new(), false) };
-        while let Some(chunk) = self.incoming.next().await {
+        let mut next = Some(self.incoming.next().await);
+        while let Some(Some(chunk)) = next {
             match chunk {
                 Ok(chunk) if buffer.extend(&chunk) => {}
                 stop => {
@@ -55,8 +58,19 @@ impl Rest {
                     return (buffer.into_bytes(), false);
                 }
             }
+            next = self.arrived().await;
         }
-        (buffer.into_bytes(), true)
+        (buffer.into_bytes(), next.is_some())
+    }
+
+    /// Returns the next chunk, if it has arrived.
+    async fn arrived(&mut self) -> Option<Option<Result<Bytes, BodyError>>> {
+        if let Some(next) = self.incoming.next().now_or_never() {
+            return Some(next);
+        }
+        // The connection fetches a chunk from the socket once it was asked for, when this task gives way.
+        tokio::task::yield_now().await;
+        self.incoming.next().now_or_never()
     }
 }
 
@@ -101,6 +115,12 @@ impl FormBody {
         }
     }
 
+    /// Returns the headers of the head that was returned last.
+    pub(super) fn headers<'h>(&self, head: &'h [u8]) -> Result<PartHeaders<'h>, ApiError> {
+        let headers = PartHeaders::parse(head).map_err(ApiError::from);
+        headers.map_err(|error| if self.parts == 1 { self.framing.explain(error) } else { error })
+    }
+
     /// Returns the next bytes of a part, which has not ended before; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         match self.piece().await? {
@@ -111,12 +131,13 @@ impl FormBody {
 
     async fn piece(&mut self) -> Result<Piece, ApiError> {
         loop {
-            match self.splitter.next()? {
-                Piece::Starved => match self.rest.next().await {
-                    Some(chunk) => self.splitter.push(chunk?),
-                    None => self.splitter.end(),
-                },
-                piece => return Ok(piece),
+            let piece = self.splitter.next()?;
+            if piece != Piece::Starved {
+                return Ok(piece);
+            }
+            match self.rest.next().await {
+                Some(chunk) => self.splitter.push(chunk?),
+                None => self.splitter.end(),
             }
         }
     }

@@ -32,7 +32,8 @@ impl Framing {
         let end = start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len()).min(LINE_BYTES_MAX);
         let line = start[..end].strip_suffix(b"\r").unwrap_or(&start[..end]);
         let ends_in_lf = start.get(end) == Some(&b'\n') && line.len() == end;
-        let first_line = start.slice(..line.trim_ascii_end().len());
+        // Copied: a slice would hold the buffer that it was received in until the form ends.
+        let first_line = Bytes::copy_from_slice(line.trim_ascii_end());
         let boundary = dashed(&first_line, &announced).map(str::to_owned).unwrap_or(announced);
         Self { boundary, first_line, ends_in_lf, empty: start.is_empty() }
     }

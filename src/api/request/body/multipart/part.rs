@@ -87,9 +87,9 @@ impl<'h> PartHeaders<'h> {
 }
 
 impl<'r> FormPart<'r> {
-    /// Reads the head of a part, which `body` returned last.
-    pub(super) fn new(head: &Bytes, body: &'r mut FormBody) -> Result<Self, ApiError> {
-        let PartHeaders { disposition, content_type, transfer_encoding } = PartHeaders::parse(head)?;
+    /// Begins the part whose head `body` returned last.
+    pub(super) fn new(headers: PartHeaders<'_>, body: &'r mut FormBody) -> Result<Self, ApiError> {
+        let PartHeaders { disposition, content_type, transfer_encoding } = headers;
         let disposition = disposition.map(ParsedHeader::parse);
         let name = disposition.as_ref().and_then(|disposition| disposition.text("name"));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
@@ -98,7 +98,7 @@ impl<'r> FormPart<'r> {
         let encoding = transfer_encoding.map(|encoding| ParsedHeader::parse(encoding).word);
         let decoder = TransferDecoder::new(encoding.as_deref().unwrap_or_default(), &name)?;
         let file_name = disposition.as_ref().and_then(|disposition| disposition.text("filename")).map(Into::into);
-        let content_type = content_type.map(|value| head.slice_ref(value));
+        let content_type = content_type.map(Bytes::copy_from_slice);
         let is_spooled = body.is_spooled && decoder.is_identity();
         let (name, decoder, ahead) = (name.into(), Some(decoder), VecDeque::new());
         Ok(Self { body, name, file_name, content_type, decoder, ahead, is_spooled })

@@ -2,10 +2,11 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use proptest::prelude::*;
 
 use super::*;
@@ -462,6 +463,9 @@ async fn a_part_is_read_as_its_head_declares() {
         let form = read_parts(&[(&head, value)]).await.unwrap();
         assert_eq!(form.scalars[name], Scalar::Text(expected.to_owned()), "{head}");
     }
+    // Of several headers of one name, the last counts.
+    let twice = format!("{}\r\n{}", field("user"), field("prompt"));
+    assert!(read_parts(&[(&twice, b"a cat")]).await.unwrap().scalars.contains_key("prompt"));
     let null = format!("{}{json}", field("size"));
     assert!(read_parts(&[(&null, b"null")]).await.unwrap().scalars.is_empty());
     let charset = field("_charset_");
@@ -659,6 +663,25 @@ async fn the_pictures_of_a_short_form_are_one_buffer_of_the_spool() {
     let incoming = IncomingBody::new(chunked(&body, &[7000]), &server().bodies);
     let form = read(incoming, "B".to_owned(), &limits(Task::Edit), &full, Some(length)).await.unwrap();
     assert_eq!((images(&form), full.status().memory_bytes), (vec![parts[0].1.to_vec()], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_form_is_refused_before_it_has_arrived() {
+    let start = form_of(&[("a: b", b"1"), (&field("prompt"), b"x")], "");
+    let cut: Vec<_> = start.chunks(20).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
+    let (_directory, spool) = spool();
+    let incoming = IncomingBody::new(Body::from_stream(stream::iter(cut).chain(stream::pending())), &server().bodies);
+    let began = tokio::time::Instant::now();
+    let error = read(incoming, "B".to_owned(), &limits(Task::Edit), &spool, Some(5000)).await.unwrap_err();
+    assert!(error.to_string().contains("has no name"), "{error}");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn the_framing_explains_a_first_head_that_cannot_be_read() {
+    let error =
+        read_body(Body::from("a preamble\r\n--B\r\nno colon here\r\n\r\n\r\n--B--"), Task::Edit).await.unwrap_err();
+    assert!(error.to_string().contains("does not begin with the boundary '--B'"), "{error}");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub(in crate::storage::journal::sqlite) struct Writer {
     shared: Arc<Shared>,
     /// When the file was last examined, and a journal that is away was last tried.
     examined: Instant,
-    /// When the running time was last stored.
+    /// When the running time was last stored in a commit that was synced.
     stored: Instant,
 }
 
@@ -113,8 +113,9 @@ impl Writer {
         }
     }
 
-    /// Writes all records in one transaction. A record that the tables do not accept fails alone.
-    pub(super) fn commit(&mut self, records: &[Record]) -> Results {
+    /// Writes all records in one transaction. A record that the tables do not accept fails alone. What is not `synced` becomes
+    /// durable with the next commit that is: a sync covers all that the log has by then.
+    pub(super) fn commit(&mut self, records: &[Record], synced: bool) -> Results {
         let refused = |error: JournalError| records.iter().map(|_| Err(error.clone())).collect();
         match self.shared.standing() {
             Standing::Fine => {}
@@ -122,14 +123,21 @@ impl Writer {
             Standing::Failed => return refused(JournalError::Failed),
         }
         let now = self.shared.clock.now();
+        let unsynced = !synced && sync_commits(&self.connection, false).is_ok();
         let written = match write_all(&mut self.connection, records, now) {
             // The transaction was rolled back; it is repeated with a savepoint for each record.
             Err(error) if concerns_one_record(&error) => write_each(&mut self.connection, records, now),
             result => result,
         };
+        if unsynced && let Err(error) = sync_commits(&self.connection, true) {
+            self.fail(&format!("commits to the journal cannot be synced: {error}"));
+            return refused(JournalError::Failed);
+        }
         match written {
             Ok(results) => {
-                self.stored = Instant::now();
+                if !unsynced {
+                    self.stored = Instant::now();
+                }
                 results
             }
             Err(error) => {
@@ -175,6 +183,11 @@ impl Writer {
             self.heartbeat();
         }
     }
+}
+
+/// Sets whether a commit is synced before it returns.
+fn sync_commits(connection: &Connection, synced: bool) -> rusqlite::Result<()> {
+    connection.execute_batch(if synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" })
 }
 
 fn is_locked(error: &rusqlite::Error) -> bool {
