@@ -176,10 +176,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FlushTrackedStream<S> {
         buffer.put_slice(&self.read_ahead[..count]);
         self.read_ahead.drain(..count);
         // What follows is read into the same buffer: a head in two pieces would cost the library a larger one.
-        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            Poll::Pending | Poll::Ready(Err(_)) if count > 0 => Poll::Ready(Ok(())),
-            result => result,
-        }
+        let following = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if count > 0 { Poll::Ready(Ok(())) } else { following }
     }
 }
 
