@@ -8,12 +8,13 @@
 //! may be absent.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::HOST;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
 use crate::api::error::ApiError;
 use crate::api::request::response_options::Conversion;
@@ -138,7 +139,7 @@ impl Signer {
     /// Returns the address of one picture of a job below `base`, which expires after `ttl`.
     fn address(
         &self,
-        base: &Url,
+        base: &str,
         job: JobId,
         index: usize,
         conversion: Conversion,
@@ -148,7 +149,7 @@ impl Signer {
         let expires = now.plus(ttl).seconds();
         let signature = Signature::Short(self.sign(job, index, conversion, expires));
         let address = ResultAddress { job, index, conversion: Some(conversion), expires, signature };
-        format!("{}/v1/results/{job}/{}", base.as_str().trim_end_matches('/'), address.ending())
+        format!("{base}/v1/results/{job}/{}", address.ending())
     }
 
     /// Checks an address.
@@ -197,22 +198,12 @@ impl Signer {
 #[derive(Debug)]
 pub(crate) struct ResultUrlBuilder {
     signer: Signer,
-    /// `server.public_url`.
-    public_url: Option<Arc<Url>>,
+    /// `server.public_url`, without a slash at its end.
+    public_url: Option<Arc<str>>,
     /// Where neither `public_url` nor a `Host` header names the gateway.
     listen: String,
     scheme: &'static str,
     ttl: Duration,
-    /// The base address of the last request: nearly all requests have the same, and parsing it costs as much as the answer.
-    last: Mutex<Option<BaseAddress>>,
-}
-
-/// What a base address was parsed from, and the address.
-#[derive(Debug)]
-struct BaseAddress {
-    scheme: String,
-    host: String,
-    url: Arc<Url>,
 }
 
 impl ResultUrlBuilder {
@@ -220,11 +211,10 @@ impl ResultUrlBuilder {
         let AddressConfig { public_url, listen, result_url_ttl, .. } = &server.addresses;
         Self {
             signer,
-            public_url: public_url.clone().map(Arc::new),
+            public_url: public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').into()),
             listen: listen.first(),
             scheme: server.tls.scheme(),
             ttl: *result_url_ttl,
-            last: Mutex::default(),
         }
     }
 
@@ -244,19 +234,14 @@ impl ResultUrlBuilder {
 
     /// The address of the gateway by the headers of a request: what a proxy forwards (`middleware/forwarded.rs` has removed
     /// what does not count), or `Host`.
-    fn requested(&self, headers: &HeaderMap) -> Result<Arc<Url>, ApiError> {
+    fn requested(&self, headers: &HeaderMap) -> Result<Arc<str>, ApiError> {
         let text = |name: HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let host = text(FORWARDED_HOST).or_else(|| text(HOST)).unwrap_or(&self.listen);
         let scheme = text(FORWARDED_PROTO).unwrap_or(self.scheme);
-        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(base) = last().as_ref().filter(|base| base.host == host && base.scheme == scheme) {
-            return Ok(Arc::clone(&base.url));
+        match host.parse::<Authority>() {
+            Ok(authority) if !host.contains('@') => Ok(format!("{scheme}://{authority}").into()),
+            Ok(_) | Err(_) => Err(ApiError::internal("the Host header makes no address")),
         }
-        let url = format!("{scheme}://{host}").parse();
-        let url: Arc<Url> = Arc::new(url.map_err(|_| ApiError::internal("the Host header makes no address"))?);
-        let base = BaseAddress { scheme: scheme.to_owned(), host: host.to_owned(), url: Arc::clone(&url) };
-        *last() = Some(base);
-        Ok(url)
     }
 }
 
@@ -264,14 +249,20 @@ impl ResultUrlBuilder {
 #[derive(Clone, Debug)]
 pub(crate) struct ResultUrls {
     pub(crate) signer: Signer,
-    /// The address of the gateway.
-    pub(crate) base: Arc<Url>,
+    /// The address of the gateway, without a slash at its end.
+    pub(crate) base: Arc<str>,
     pub(crate) now: Timestamp,
     /// How long the addresses are valid.
     pub(crate) ttl: Duration,
 }
 
 impl ResultUrls {
+    /// Returns the path below which clients reach the gateway, without a slash at its end: empty, unless `server.public_url` has one.
+    pub(crate) fn base_path(&self) -> &str {
+        let host = self.base.split_once("://").map_or(&*self.base, |(_, host)| host);
+        host.find('/').map_or("", |path| &host[path..])
+    }
+
     /// Returns the address of one picture of a job in a format; where the stored picture has it, it is not converted.
     pub(crate) fn url(&self, job: JobId, index: usize, conversion: Conversion) -> String {
         self.signer.address(&self.base, job, index, conversion, self.now, self.ttl)
@@ -281,6 +272,7 @@ impl ResultUrls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::request::test_support::server;
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
@@ -290,8 +282,7 @@ mod tests {
 
     /// Makes an address that is valid for a minute.
     fn address(signer: &Signer, conversion: Conversion) -> String {
-        let base: Url = "https://gateway.example/base/".parse().unwrap();
-        signer.address(&base, job(1), 0, conversion, NOW, Duration::from_mins(1))
+        signer.address("https://gateway.example/base", job(1), 0, conversion, NOW, Duration::from_mins(1))
     }
 
     fn parsed(address: &str) -> Option<ResultAddress> {
@@ -303,6 +294,25 @@ mod tests {
 
     fn is_valid(signer: &Signer, address: &str, after: u64) -> bool {
         parsed(address).is_some_and(|address| signer.check(&address, NOW.plus(Duration::from_secs(after))).is_ok())
+    }
+
+    #[test]
+    fn the_base_is_where_the_client_reached_the_gateway() {
+        let urls = |server: &ServerConfig, host: &'static str| {
+            let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+            ResultUrlBuilder::new(Signer::new([7; 32]), server).for_client(&headers, NOW)
+        };
+        let mut server = server();
+        for host in ["gateway.example", "[::1]:8788", "127.0.0.1:80"] {
+            let urls = urls(&server, host).unwrap();
+            assert_eq!((&*urls.base, urls.base_path()), (&*format!("http://{host}"), ""));
+        }
+        for host in ["", "user@gateway.example", "a b", "a/b", "a\"b", "a%20b", "a?b", "a#b"] {
+            assert!(urls(&server, host).is_err(), "{host}");
+        }
+        server.addresses.public_url = Some("https://gateway.example/base/".parse().unwrap());
+        let urls = urls(&server, "other.example").unwrap();
+        assert_eq!((&*urls.base, urls.base_path()), ("https://gateway.example/base", "/base"));
     }
 
     #[test]

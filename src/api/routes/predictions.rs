@@ -65,7 +65,7 @@ pub(crate) async fn accepted(
     // The job is found: the journal recorded it before the waiter was returned.
     let view = view(state, client, job).await?;
     let query = query::of(response.shape.options());
-    let base = response.urls.base.path().trim_end_matches('/').to_owned();
+    let base = response.urls.base_path().to_owned();
     let mut response = show_job(state, job, view, response).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
     let location = format!("{base}/v1/predictions/{job}{query}");
