@@ -58,7 +58,7 @@ pub(super) struct PartStart {
 }
 
 /// The headers of a part that say something of its bytes. Of several of one name, the last counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PartHeaders<'h> {
     disposition: Option<&'h [u8]>,
     content_type: Option<&'h [u8]>,
