@@ -67,7 +67,7 @@ pub(super) fn create(
     async move {
         let (accepted, log) = accepting.await;
         let result = match accepted {
-            Ok(accepted) => accepted.respond(&state).await,
+            Ok(accepted) => accepted.respond(&state, &client).await,
             Err(error) => Err(error),
         };
         let mut response = result.unwrap_or_else(IntoResponse::into_response);
@@ -88,7 +88,6 @@ pub(super) fn refuse(state: &ApiState, client: &ClientId, refusal: ApiError) -> 
 /// A request whose job is under way, or has its result already. It is what a waiting client is held with, so it is moved in a
 /// box.
 struct AcceptedRequest {
-    client: ClientId,
     request: RequestId,
     started: Instant,
     waiter: Waiter,
@@ -165,7 +164,7 @@ async fn submit(
         }
     };
     let job_request = JobRequest {
-        client: client.clone(),
+        client,
         request,
         fresh: has_cache_directive(&headers, "no-cache") || has_cache_directive(&headers, "no-store"),
         private: has_cache_directive(&headers, "no-store"),
@@ -182,7 +181,6 @@ async fn submit(
     log.job = Some(waiter.job());
     log.cache = Some(cache_word(waiter.origin()));
     let accepted = AcceptedRequest {
-        client,
         request: request_id,
         started,
         waiter,
@@ -202,7 +200,7 @@ impl AcceptedRequest {
     ///
     /// The wait is bounded by the response deadline. When it passes, the client gets a 504 and the purchase goes on: the same
     /// request, sent again, finds it.
-    async fn respond(mut self: Box<Self>, state: &ApiState) -> Result<Response, ApiError> {
+    async fn respond(mut self: Box<Self>, state: &ApiState, client: &ClientId) -> Result<Response, ApiError> {
         let source = self.waiter.origin();
         let fields = std::mem::take(&mut self.fields);
         // Boxed, all but the wait: most clients wait for the whole result, and would be held with the largest of these.
@@ -213,7 +211,7 @@ impl AcceptedRequest {
             }
             ResponseMode::Events(heartbeat) => Box::pin(self.events(state, heartbeat)).await?,
             ResponseMode::PaddedJson(heartbeat) => Box::pin(self.padded_json(state, heartbeat)).await?,
-            ResponseMode::Async(wait) => Box::pin(self.accepted_later(state, wait)).await?,
+            ResponseMode::Async(wait) => Box::pin(self.accepted_later(state, client, wait)).await?,
         };
         add_cache_headers(response.headers_mut(), source, &fields);
         Ok(response)
@@ -291,7 +289,12 @@ impl AcceptedRequest {
 
     /// Responds as in plain mode when the result comes within `wait`, and with a 202 otherwise. A failure within `wait` gets
     /// a status of its own.
-    async fn accepted_later(mut self: Box<Self>, state: &ApiState, wait: Duration) -> Result<Response, ApiError> {
+    async fn accepted_later(
+        mut self: Box<Self>,
+        state: &ApiState,
+        client: &ClientId,
+        wait: Duration,
+    ) -> Result<Response, ApiError> {
         let now = Instant::now();
         let wait = wait.min(self.deadline.saturating_duration_since(now));
         match self.waiter.outcome(now + wait).await {
@@ -299,9 +302,9 @@ impl AcceptedRequest {
             Some(Ok(result)) if !wait.is_zero() => return self.whole(state, Ok(result)).await,
             Some(Ok(_)) | None => {}
         }
-        let Self { client, waiter, shape, urls, connection, .. } = *self;
+        let Self { waiter, shape, urls, connection, .. } = *self;
         let response = PredictionResponse { shape, urls, connection };
-        predictions::accepted(state, &client, &waiter, response, wait).await
+        predictions::accepted(state, client, &waiter, response, wait).await
     }
 
     fn track(&self, state: &ApiState, mode: &'static str) -> ResponseOutcome {
