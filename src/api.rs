@@ -66,6 +66,7 @@ use request::parse::inputs::InputConverter;
 use response::converter::PictureConverter;
 use response::signature::{ResultUrlBuilder, Signer};
 use response::streaming::ResponseOutcomes;
+use routes::Routes;
 use state::{ApiState, RequestRules};
 
 /// What the client API is built from.
@@ -134,6 +135,6 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         converter,
         outcomes,
     };
-    let router = routes::router(Arc::new(state));
-    Arc::new(Middleware::new(&server, request_log, &lifecycle, router))
+    let routes = Routes::new(Arc::new(state));
+    Arc::new(Middleware::new(&server, request_log, &lifecycle, routes))
 }

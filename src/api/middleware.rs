@@ -1,6 +1,7 @@
 //! What every request passes before and after its handler.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -38,20 +39,31 @@ use drain::BodyDrain;
 use forwarded::ForwardedPolicy;
 use request_log::RequestLog;
 
-/// The routes, and the steps around them.
+/// What answers a request that has passed the steps before it.
+pub(super) trait Handlers: fmt::Debug + Send + Sync + 'static {
+    fn handle(&self, request: Request) -> BoxFuture<'static, Response>;
+}
+
+impl Handlers for Router {
+    fn handle(&self, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(self.clone().oneshot(request).map(|response| response.unwrap_or_else(|never| match never {})))
+    }
+}
+
+/// The handlers, and the steps around them.
 ///
 /// One function instead of a layer for each step: a router clones every layer of a route for every request.
 #[derive(Debug)]
-pub(super) struct Middleware {
+pub(super) struct Middleware<H> {
     request_log: RequestLog,
     drain: BodyDrain,
     origins: OriginPolicy,
     cors: Option<CorsLayer>,
     forwarded: ForwardedPolicy,
-    routes: Router,
+    handlers: H,
 }
 
-impl HttpService for Middleware {
+impl<H: Handlers> HttpService for Middleware<H> {
     /// Answers a request. Every response, also a refusal, gets an id, the standing headers and one log line.
     fn respond(self: Arc<Self>, mut request: Request) -> BoxFuture<'static, Response> {
         Box::pin(async move {
@@ -64,8 +76,8 @@ impl HttpService for Middleware {
     }
 }
 
-impl Middleware {
-    pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle, routes: Router) -> Self {
+impl<H: Handlers> Middleware<H> {
+    pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle, handlers: H) -> Self {
         let origins = OriginPolicy::new(&server.addresses);
         Self {
             request_log,
@@ -73,7 +85,7 @@ impl Middleware {
             cors: origins.cors(),
             forwarded: ForwardedPolicy::new(server, Arc::clone(&origins.hosts)),
             origins,
-            routes,
+            handlers,
         }
     }
 
@@ -104,13 +116,11 @@ impl Middleware {
     }
 
     /// Calls the handler. A panic is a logged 500 and not a dropped connection.
-    fn handled(&self, mut request: Request) -> impl Future<Output = Response> + Send + use<> {
+    fn handled(&self, mut request: Request) -> impl Future<Output = Response> + Send + use<H> {
         self.forwarded.read(&mut request);
-        let answered = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
-        answered.map(|answered| match answered {
-            Ok(response) => response.unwrap_or_else(|never| match never {}),
-            Err(_panic) => ApiError::internal("a handler panicked").into_response(),
-        })
+        let answered = AssertUnwindSafe(self.handlers.handle(request)).catch_unwind();
+        answered
+            .map(|answered| answered.unwrap_or_else(|_panic| ApiError::internal("a handler panicked").into_response()))
     }
 }
 

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::{FromRequestParts, OriginalUri, Request};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::future::BoxFuture;
 use tower::ServiceExt;
 
 use super::error::ApiError;
-use super::request::context::DEPLOYMENT;
+use super::middleware::Handlers;
+use super::request::context::{DEPLOYMENT, RequestContext};
 use super::state::ApiState;
+use crate::model::Task;
 
 mod accepted;
 mod chat;
@@ -24,8 +27,44 @@ mod paths;
 mod predictions;
 mod results;
 
-/// Builds the routes, without middleware.
-pub(super) fn router(state: Arc<ApiState>) -> Router {
+use accepted::{Endpoint, create};
+
+/// The routes, without middleware.
+#[derive(Debug)]
+pub(super) struct Routes {
+    state: Arc<ApiState>,
+    router: Router,
+}
+
+impl Routes {
+    pub(super) fn new(state: Arc<ApiState>) -> Self {
+        Self { router: router(Arc::clone(&state)), state }
+    }
+}
+
+impl Handlers for Routes {
+    fn handle(&self, request: Request) -> BoxFuture<'static, Response> {
+        // Nearly all requests are one of these two. The router would copy their route, and note what other handlers ask for.
+        let task = match (request.method(), request.uri().path()) {
+            (&Method::POST, "/v1/images/edits") => Task::Edit,
+            (&Method::POST, "/v1/images/generations") => Task::Generate,
+            _ => return self.router.handle(request),
+        };
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            let context = RequestContext::from_request_parts(&mut head, &state).await;
+            // Not held while the client waits.
+            drop(head);
+            match context {
+                Ok(context) => create(Endpoint::Images(task), context, state, body).await,
+                Err(refusal) => refusal.into_response(),
+            }
+        })
+    }
+}
+
+fn router(state: Arc<ApiState>) -> Router {
     let mut router = Router::new();
     for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {

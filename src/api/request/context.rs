@@ -1,5 +1,6 @@
 //! What is known of a request by its head alone.
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRef, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Version};
@@ -41,11 +42,19 @@ where
         let missing = || ApiError::internal("a layer is missing");
         let RequestStart(started) = *parts.extensions.get().ok_or_else(missing)?;
         let connection = parts.extensions.get::<ConnectionHandle>().ok_or_else(missing)?.clone();
-        let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
-            let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
-            ApiError::UnknownRoute { method, path, hint: "The name of the model is not UTF-8.".into() }
-        })?;
-        let deployment = path.iter().find(|&(name, _)| name == DEPLOYMENT).map(|(_, value)| value.to_owned());
+        let deployment = match RawPathParams::from_request_parts(parts, state).await {
+            Ok(path) => path.iter().find(|&(name, _)| name == DEPLOYMENT).map(|(_, value)| value.to_owned()),
+            // The path has none, and was not matched by the router.
+            Err(RawPathParamsRejection::MissingPathParams(_)) => None,
+            Err(_) => {
+                let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+                return Err(ApiError::UnknownRoute {
+                    method,
+                    path,
+                    hint: "The name of the model is not UTF-8.".into(),
+                });
+            }
+        };
         let request = *parts.extensions.get::<RequestId>().ok_or_else(missing)?;
         let (version, headers) = (parts.version, std::mem::take(&mut parts.headers));
         Ok(Self { client, started, request, connection, version, headers, deployment })

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderValue;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -152,9 +152,6 @@ impl ResponseShape {
     }
 }
 
-/// Room for the headers of a response, so that the map does not grow with each few.
-const HEADERS: usize = 24;
-
 /// Builds a JSON response that brings all pictures of a job; the engine is notified once it has reached the client.
 pub(crate) fn deliver(
     body: StreamingBody,
@@ -164,7 +161,6 @@ pub(crate) fn deliver(
 ) -> Response {
     let length = body.length();
     let mut response = Response::new(Body::new(DeliveryBody { body, waiter: Some(waiter), connection }));
-    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
