@@ -61,7 +61,7 @@ pub(crate) async fn read(
             });
         }
         let headers = body.headers(&head)?;
-        reader.part(FormPart::new(headers, &mut body)?).await?;
+        reader.part(FormPart::new(&headers, &mut body)?).await?;
     }
     reader.finish()
 }

@@ -88,8 +88,8 @@ impl<'h> PartHeaders<'h> {
 
 impl<'r> FormPart<'r> {
     /// Begins the part whose head `body` returned last.
-    pub(super) fn new(headers: PartHeaders<'_>, body: &'r mut FormBody) -> Result<Self, ApiError> {
-        let PartHeaders { disposition, content_type, transfer_encoding } = headers;
+    pub(super) fn new(headers: &PartHeaders<'_>, body: &'r mut FormBody) -> Result<Self, ApiError> {
+        let &PartHeaders { disposition, content_type, transfer_encoding } = headers;
         let disposition = disposition.map(ParsedHeader::parse);
         let name = disposition.as_ref().and_then(|disposition| disposition.text("name"));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
