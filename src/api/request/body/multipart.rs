@@ -22,6 +22,7 @@ use part::{FormPart, PartStart, PictureContent};
 
 mod form_body;
 mod framing;
+mod headers;
 mod part;
 #[cfg(any(test, fuzzing))]
 pub(in crate::api::request) mod reference;
