@@ -136,7 +136,9 @@ impl StoredBody {
             max_nesting_depth: Some(limits.json_depth_max),
             ..ReaderSettings::default()
         };
-        let json = JsonStreamReader::new_custom(LimitedReader::new(&meter, BUFFER_BYTES), settings);
+        // The buffer is zeroed, which for a short text costs more than reading it.
+        let buffer_bytes = usize::try_from(text.size()).unwrap_or(BUFFER_BYTES).clamp(1, BUFFER_BYTES);
+        let json = JsonStreamReader::new_custom(LimitedReader::new(&meter, buffer_bytes), settings);
         let filled = std::mem::take(form);
         let mut parser = Parser { json, meter, limits, upload, form: filled, order, members: 0 };
         let read = read(&mut parser);

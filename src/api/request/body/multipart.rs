@@ -22,6 +22,7 @@ use part::{FormPart, PartStart, PictureContent};
 
 mod form_body;
 mod framing;
+mod headers;
 mod part;
 #[cfg(any(test, fuzzing))]
 pub(in crate::api::request) mod reference;
@@ -61,7 +62,7 @@ pub(crate) async fn read(
             });
         }
         let headers = body.headers(&head)?;
-        reader.part(FormPart::new(headers, &mut body)?).await?;
+        reader.part(FormPart::new(&headers, &mut body)?).await?;
     }
     reader.finish()
 }

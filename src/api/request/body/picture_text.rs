@@ -23,7 +23,8 @@ pub(crate) use problem::is_quoted_upload;
 const LINK_BYTES_MAX: usize = 8192;
 /// How much of a text is inspected to find its kind; also the longest head of a data URL, in bytes.
 pub(crate) const HEAD_BYTES: usize = 1024;
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes read at once. Few, because the buffer is zeroed for each text.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// Shortest base64 of a picture that is recognised under an unknown name, in characters.
 const UNKNOWN_BASE64_MIN: usize = 48;
 

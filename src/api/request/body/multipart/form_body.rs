@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
 use super::framing::Framing;
-use super::part::PartHeaders;
+use super::headers::PartHeaders;
 use super::splitter::{Piece, Splitter, joined};
 use crate::api::error::ApiError;
 use crate::api::request::body::incoming::{BodyError, IncomingBody};

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::form_body::FormBody;
-use super::splitter::{SplitError, joined};
+use super::headers::PartHeaders;
+use super::splitter::joined;
 use super::text;
 use super::transfer::TransferDecoder;
 use crate::api::error::ApiError;
@@ -14,9 +15,6 @@ use crate::api::request::body::picture_text::{
     HEAD_BYTES, begins_picture, is_encoded_picture, is_picture, is_quoted_upload,
 };
 use crate::http::header::ParsedHeader;
-
-/// Most lines of a head.
-const HEADERS_MAX: usize = 32;
 
 /// A part whose head has been read.
 #[derive(Debug)]
@@ -57,39 +55,10 @@ pub(super) struct PartStart {
     pub(super) whole: bool,
 }
 
-/// The headers of a part that say something of its bytes. Of several of one name, the last counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PartHeaders<'h> {
-    disposition: Option<&'h [u8]>,
-    content_type: Option<&'h [u8]>,
-    transfer_encoding: Option<&'h [u8]>,
-}
-
-impl<'h> PartHeaders<'h> {
-    pub(super) fn parse(head: &'h [u8]) -> Result<Self, SplitError> {
-        let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let Ok(httparse::Status::Complete((_, lines))) = httparse::parse_headers(head, &mut lines) else {
-            return Err(SplitError::UnreadableHead);
-        };
-        let mut headers = Self::default();
-        for line in lines {
-            let is_named = |name: &str| line.name.eq_ignore_ascii_case(name);
-            if is_named("content-disposition") {
-                headers.disposition = Some(line.value);
-            } else if is_named("content-type") {
-                headers.content_type = Some(line.value);
-            } else if is_named("content-transfer-encoding") {
-                headers.transfer_encoding = Some(line.value);
-            }
-        }
-        Ok(headers)
-    }
-}
-
 impl<'r> FormPart<'r> {
     /// Begins the part whose head `body` returned last.
-    pub(super) fn new(headers: PartHeaders<'_>, body: &'r mut FormBody) -> Result<Self, ApiError> {
-        let PartHeaders { disposition, content_type, transfer_encoding } = headers;
+    pub(super) fn new(headers: &PartHeaders<'_>, body: &'r mut FormBody) -> Result<Self, ApiError> {
+        let &PartHeaders { disposition, content_type, transfer_encoding } = headers;
         let disposition = disposition.map(ParsedHeader::parse);
         let name = disposition.as_ref().and_then(|disposition| disposition.text("name"));
         let Some(name) = name.filter(|name| !name.is_empty()) else {

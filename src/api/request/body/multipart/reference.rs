@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 
-use super::part::PartHeaders;
+use super::headers::PartHeaders;
 use super::splitter::{Piece, SplitError, Splitter};
 
 /// The parts of a form, each with its head and its bytes, and how the form ends.

@@ -61,7 +61,7 @@ fn prepare(bytes: &[u8], with_mask: bool) -> Result<Vec<Vec<u8>>, &'static str> 
         let Input::Bytes { picture, source } = &input else { unreachable!("no address was given") };
         let found = Structure::of(&**source).expect("memory can be read");
         assert_eq!((found.format, found.dimensions), (picture.structure.format, picture.structure.dimensions));
-        input.fingerprint_bytes()
+        input.fingerprint_bytes().into_owned()
     });
     Ok(checked.collect())
 }
