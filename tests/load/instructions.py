@@ -7,7 +7,8 @@ picture of 10 KB, answered with one of 10 KB. The kernel's instructions are not 
 `rep movsb` as one instruction.
 
   hit    the answer is stored: requests one after the other
-  edit   every request is another: eight at once, so that records share a commit as they do under load
+  edit   every request is another: eight at once, so that records share a commit as they do under load. What the gateway does
+         some times a second, such as to learn generation times, has a larger share here than at full speed
 
 Needs valgrind, cargo, two cores and target/release/gptproto-gateway. With --tree, prints the functions that contain most, which
 needs a program with symbols. Exits 3 when an aim is missed.
