@@ -1,13 +1,13 @@
 //! Records into rows.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, params};
 use serde::Serialize;
 
 use super::usage;
 use crate::model::{
     Failure, IdempotencyKey, JobId, PurchaseId, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage, Webhook,
 };
-use crate::storage::journal::content::PictureContent;
+use crate::storage::journal::content::PictureBytes;
 use crate::storage::journal::record::Record;
 
 /// Writes one record, at this running time.
@@ -170,6 +170,7 @@ fn restore(to: &Connection, purchase: PurchaseId, pictures: &[StoredPicture]) ->
     let before: i64 = to
         .prepare_cached("SELECT ifnull(sum(bytes), 0) FROM pictures WHERE purchase_id = ?1")?
         .query_row([&id], |row| row.get(0))?;
+    delete_contents(to, "DELETE FROM contents WHERE purchase_id = ?1", &id)?;
     to.prepare_cached("DELETE FROM pictures WHERE purchase_id = ?1")?.execute([&id])?;
     insert_pictures(to, purchase, pictures)?;
     let bytes: u64 = pictures.iter().map(|picture| picture.bytes).sum();
@@ -206,7 +207,7 @@ fn insert_contents(
     to: &Connection,
     purchase: PurchaseId,
     pictures: &[StoredPicture],
-    contents: &[PictureContent],
+    contents: &[PictureBytes],
 ) -> rusqlite::Result<()> {
     for (position, picture) in pictures.iter().enumerate() {
         if let Some(content) = contents.iter().find(|content| content.digest == picture.digest) {
@@ -217,6 +218,22 @@ fn insert_contents(
     Ok(())
 }
 
+/// Deletes the bytes of pictures. Where their pages are damaged they stay, and take space: a damaged picture is no reason to stop
+/// buying.
+fn delete_contents(to: &Connection, sql: &str, id: &str) -> rusqlite::Result<()> {
+    let savepoint = |sql: &str| to.prepare_cached(sql)?.execute(());
+    savepoint("SAVEPOINT contents")?;
+    match to.prepare_cached(sql)?.execute([id]) {
+        Ok(_) => {}
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            savepoint("ROLLBACK TO contents")?;
+            tracing::warn!(id, %error, "the bytes of a picture in the journal are damaged and cannot be deleted; they take space from now on");
+        }
+        Err(error) => return Err(error),
+    }
+    savepoint("RELEASE contents").map(drop)
+}
+
 fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
     let id = job.to_string();
     change(
@@ -225,8 +242,7 @@ fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
          WHERE key = 'stored_bytes'",
         params![id],
     )?;
-    to.prepare_cached("DELETE FROM contents WHERE purchase_id IN (SELECT id FROM purchases WHERE job_id = ?1)")?
-        .execute([&id])?;
+    delete_contents(to, "DELETE FROM contents WHERE purchase_id IN (SELECT id FROM purchases WHERE job_id = ?1)", &id)?;
     change(to, "UPDATE jobs SET evicted = 1, stored_bytes = 0 WHERE id = ?1", params![id])
 }
 

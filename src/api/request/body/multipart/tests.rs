@@ -679,7 +679,8 @@ async fn a_short_form_is_refused_before_it_has_arrived() {
 
 #[tokio::test]
 async fn the_framing_explains_a_first_head_that_cannot_be_read() {
-    let error = read_body(Body::from("a preamble\r\n--B\r\nno colon here\r\n\r\n\r\n--B--"), Task::Edit).await.unwrap_err();
+    let error =
+        read_body(Body::from("a preamble\r\n--B\r\nno colon here\r\n\r\n\r\n--B--"), Task::Edit).await.unwrap_err();
     assert!(error.to_string().contains("does not begin with the boundary '--B'"), "{error}");
 }
 

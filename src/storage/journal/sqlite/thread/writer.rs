@@ -36,6 +36,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often the running time is stored while nothing else is written. A crash makes this much time not count.
 const HEARTBEAT: Duration = Duration::from_mins(1);
 
+/// Free pages that the database keeps in any case: 16 MB.
+const FREE_PAGES_KEPT: u64 = 4096;
+/// Free pages that are given back at once, which takes the journal some milliseconds.
+const PAGES_GIVEN_BACK: u64 = 512;
+
 /// One result for each record, in the order of the records.
 type Results = Vec<Result<(), JournalError>>;
 
@@ -92,7 +97,28 @@ impl Writer {
         match self.shared.standing() {
             Standing::Fine if due => self.heartbeat(),
             Standing::Away => self.heartbeat(),
-            Standing::Fine | Standing::Failed => {}
+            Standing::Fine => self.give_back_space(),
+            Standing::Failed => {}
+        }
+    }
+
+    /// Gives some free pages back to the file system, where they are more than a quarter of the database. Fewer are kept for the
+    /// pictures to come: a page that is given back and taken again is written twice.
+    fn give_back_space(&mut self) {
+        let pages = |sql| self.connection.query_row(sql, (), |row| row.get::<_, u64>(0));
+        let given_back = pages("PRAGMA freelist_count").and_then(|free| {
+            if free < FREE_PAGES_KEPT || free * 4 < pages("PRAGMA page_count")? {
+                return Ok(());
+            }
+            let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})"))?;
+            let mut rows = statement.query(())?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        if let Err(error) = given_back
+            && !is_locked(&error)
+        {
+            self.not_written(&error);
         }
     }
 
