@@ -289,7 +289,11 @@ impl ResultCache {
         // An unclaimed result is claimed once: of two requests that found it unclaimed, one gets it.
         let shared = policy.cache_allowed && candidate.shareable;
         let repeats = shared || policy.is_retry || candidate.unknown_for.is_some();
-        let counted = if repeats { self.waiters.add(job) } else { self.claim(stored).await? };
+        let counted = if repeats { self.waiters.add(job) } else { self.waiters.add_first(job)? };
+        if !repeats && self.journal.job(job).await.ok().flatten().is_some_and(|now| now.delivered.is_some()) {
+            // Since it was looked up, it has been delivered, and its client has left.
+            return None;
+        }
         if !purchases.is_empty() {
             self.count_joined(&stored.record);
             let stored = stored.clone();
@@ -308,15 +312,6 @@ impl ResultCache {
             AnswerSource::Joined
         };
         Some(Stored::Answer(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted }))
-    }
-
-    /// Counts a request as the only one of a result that was found unclaimed. Between that look-up and this claim, the result may
-    /// have been delivered, and its client have left: then it is in the journal, and the claim is given up.
-    async fn claim(&self, stored: &StoredJob) -> Option<CountedWaiter> {
-        let job = stored.record.id;
-        let counted = self.waiters.add_first(job)?;
-        let now = self.journal.job(job).await.ok().flatten();
-        now.is_none_or(|now| now.delivered == stored.delivered).then_some(counted)
     }
 
     /// Returns the same error again, for a purchase of unknown outcome. A job that brought pictures too answers with them

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `SQLITE_BUSY`, `SQLITE_LOCKED` | nothing: the lock is taken before anything is written | the journal is away |
 //! | `SQLITE_FULL` | nothing that counts | the journal is away |
+//! | `SQLITE_CORRUPT` where bytes of pictures are deleted | nothing: rolled back | written again, and the bytes stay |
 //! | any other, such as a failed sync | uncertain | the journal has failed |
 //!
 //! `SQLITE_FULL` means that a write to the log was short for want of space (`unixWrite`). The last write of a transaction is the
@@ -125,7 +126,7 @@ impl Writer {
     /// Stores the running time. For a journal that is away this is the attempt to write again.
     fn heartbeat(&mut self) {
         let _ = self.connection.busy_timeout(PROBE_TIMEOUT);
-        let written = write_all(&mut self.connection, &[], self.shared.clock.now());
+        let written = write_all(&mut self.connection, &[], self.shared.clock.now(), false);
         let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
         match written {
             Ok(_) => {
@@ -150,9 +151,12 @@ impl Writer {
         }
         let now = self.shared.clock.now();
         let unsynced = !synced && sync_commits(&self.connection, false).is_ok();
-        let written = match write_all(&mut self.connection, records, now) {
-            // The transaction was rolled back; it is repeated with a savepoint for each record.
-            Err(error) if concerns_one_record(&error) => write_each(&mut self.connection, records, now),
+        let written = match write_group(&mut self.connection, records, now, false) {
+            // It was rolled back. Where the bytes of a picture are damaged they cannot be deleted, and without that it may succeed.
+            Err(error) if deletes_bytes(records) && error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                tracing::warn!(%error, "the bytes of evicted pictures are damaged and cannot be deleted; they take space from now on");
+                write_group(&mut self.connection, records, now, true)
+            }
             result => result,
         };
         if unsynced && let Err(error) = sync_commits(&self.connection, true) {
@@ -220,23 +224,51 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-fn write_all(connection: &mut Connection, records: &[Record], now: RunningTime) -> rusqlite::Result<Results> {
+/// Whether one of these records deletes bytes of pictures.
+fn deletes_bytes(records: &[Record]) -> bool {
+    records.iter().any(|record| matches!(record, Record::Evicted { .. } | Record::Restored { .. }))
+}
+
+fn write_group(
+    connection: &mut Connection,
+    records: &[Record],
+    now: RunningTime,
+    keep_bytes: bool,
+) -> rusqlite::Result<Results> {
+    match write_all(connection, records, now, keep_bytes) {
+        // The transaction was rolled back; it is repeated with a savepoint for each record.
+        Err(error) if concerns_one_record(&error) => write_each(connection, records, now, keep_bytes),
+        result => result,
+    }
+}
+
+fn write_all(
+    connection: &mut Connection,
+    records: &[Record],
+    now: RunningTime,
+    keep_bytes: bool,
+) -> rusqlite::Result<Results> {
     let transaction = begin(connection)?;
     store_running_time(&transaction, now)?;
     for record in records {
-        write(&transaction, record, now)?;
+        write(&transaction, record, now, keep_bytes)?;
     }
     transaction.commit()?;
     Ok(records.iter().map(|_| Ok(())).collect())
 }
 
-fn write_each(connection: &mut Connection, records: &[Record], now: RunningTime) -> rusqlite::Result<Results> {
+fn write_each(
+    connection: &mut Connection,
+    records: &[Record],
+    now: RunningTime,
+    keep_bytes: bool,
+) -> rusqlite::Result<Results> {
     let mut transaction = begin(connection)?;
     store_running_time(&transaction, now)?;
     let mut results = Vec::with_capacity(records.len());
     for record in records {
         let savepoint = transaction.savepoint()?;
-        let result = match write(&savepoint, record, now) {
+        let result = match write(&savepoint, record, now, keep_bytes) {
             Ok(()) => {
                 savepoint.commit()?;
                 Ok(())
