@@ -290,6 +290,10 @@ impl ResultCache {
         let shared = policy.cache_allowed && candidate.shareable;
         let repeats = shared || policy.is_retry || candidate.unknown_for.is_some();
         let counted = if repeats { self.waiters.add(job) } else { self.waiters.add_first(job)? };
+        if !repeats && self.journal.job(job).await.ok().flatten().is_some_and(|now| now.delivered.is_some()) {
+            // Since it was looked up, it has been delivered, and its client has left.
+            return None;
+        }
         if !purchases.is_empty() {
             self.count_joined(&stored.record);
             let stored = stored.clone();

@@ -4,6 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::model::{Digest, JobId, PurchaseId, StoredPicture, UpstreamId};
 use crate::storage::PictureStore;
 use crate::storage::journal::{JobFilter, Ledger, StoredJob, StoredState};
@@ -95,17 +97,13 @@ pub(super) fn verify(
                     found.pictures += 1;
                     found.bytes += picture.bytes;
                 }
-                let damage = match known.get(&picture.digest) {
-                    Some(damage) => damage.clone(),
-                    None => damage_of(ledger, store, &picture)?,
-                };
-                known.insert(picture.digest, damage.clone());
+                let damage = known.entry(picture.digest).or_insert_with(|| damage_of(ledger, store, &picture)).clone();
                 let Some(damage) = damage else { continue };
                 // A gateway that runs may have evicted it, or fetched it again.
                 let now = ledger.job(job.record.id)?.filter(|now| !now.evicted);
                 let same =
                     now.iter().flat_map(pictures).nth(index).is_some_and(|(.., now)| now.digest == picture.digest);
-                if !same || damage_of(ledger, store, &picture)?.is_none() {
+                if !same || damage_of(ledger, store, &picture).is_none() {
                     continue;
                 }
                 damaged.push((job.record.id, index));
@@ -137,22 +135,25 @@ pub(super) fn verify(
     Ok((found, damaged))
 }
 
-/// Returns what is wrong with a stored picture, which is in the journal or a file.
-fn damage_of(
-    ledger: &dyn Ledger,
-    store: &dyn PictureStore,
-    picture: &StoredPicture,
-) -> Result<Option<PictureDamage>, Error> {
-    let copies = ledger.picture_copies(&picture.digest)?;
-    if copies.iter().any(|copy| Digest::of(copy) == picture.digest) {
-        return Ok(None);
+/// Returns what is wrong with a stored picture, which is in the journal or a file; `None` when one of them is as recorded.
+fn damage_of(ledger: &dyn Ledger, store: &dyn PictureStore, picture: &StoredPicture) -> Option<PictureDamage> {
+    let copies = ledger.picture_copies(&picture.digest);
+    let is_intact = |copy: &Bytes| Digest::of(copy) == picture.digest;
+    if copies.as_ref().is_ok_and(|copies| copies.iter().any(is_intact)) {
+        return None;
     }
-    Ok(match (examine(store, picture), copies.first()) {
-        (Some(PictureDamage::Missing), Some(copy)) if copy.len() as u64 != picture.bytes => {
-            Some(PictureDamage::Length { found: copy.len() as u64, recorded: picture.bytes })
-        }
-        (Some(PictureDamage::Missing), Some(_)) => Some(PictureDamage::OtherBytes),
-        (damage, _) => damage,
+    // What was fetched again is a file.
+    let damage = examine(store, picture)?;
+    if damage != PictureDamage::Missing {
+        return Some(damage);
+    }
+    Some(match copies {
+        Err(error) => PictureDamage::Unreadable(error.to_string()),
+        Ok(copies) => match copies.first().map(|copy| copy.len() as u64) {
+            None => damage,
+            Some(found) if found != picture.bytes => PictureDamage::Length { found, recorded: picture.bytes },
+            Some(_) => PictureDamage::OtherBytes,
+        },
     })
 }
 

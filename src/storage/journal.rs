@@ -14,7 +14,7 @@ mod sqlite;
 mod stored;
 mod traits;
 
-pub(crate) use content::PictureContent;
+pub(crate) use content::PictureBytes;
 pub(crate) use ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes};
 pub(crate) use record::{JobRecord, Record, Resolution, WebhookEnd};
 #[cfg(test)]

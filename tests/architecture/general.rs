@@ -17,7 +17,7 @@ count counted counter coverage create created credential cross csv current curso
 daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
 difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document domain done
-download drain draw drawing drained drift drop dropped dropping dry due duration
+download drain draw drawing drained drift drop dropped dropping dry due durability duration
 each edge edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
 envelope environment equal error escape estimate estimator etag evaluation event evicted evictor example exceeded
 excess exchange exclusive executor exempt exhausted existing exit expected expired expiry export extended extension

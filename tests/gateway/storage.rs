@@ -104,6 +104,39 @@ async fn damaged_missing_and_unknown_pictures_are_reported_and_left_as_they_are(
 }
 
 #[tokio::test]
+async fn pictures_that_are_damaged_in_the_journal_are_reported_and_repaired() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let gateway = program.serve(&["serve"]).await;
+    for prompt in ["changed", "cut", "missing", "intact"] {
+        edit(&gateway, prompt).await;
+    }
+    gateway.terminate().await;
+    assert_eq!(verify(&program, &[]).await.1.len(), 0);
+    let journal = rusqlite::Connection::open(program.directory.path().join("journal.sqlite")).unwrap();
+    for (row, damage) in [
+        (1, "UPDATE contents SET bytes = zeroblob(length(bytes))"),
+        (2, "UPDATE contents SET bytes = zeroblob(5)"),
+        (3, "DELETE FROM contents"),
+    ] {
+        assert_eq!(journal.execute(&format!("{damage} WHERE rowid = {row}"), ()).unwrap(), 1);
+    }
+    drop(journal);
+    let (run, mut kinds) = verify(&program, &[]).await;
+    kinds.sort();
+    assert_eq!((run.code, kinds), (Some(1), ["damaged", "damaged", "missing"].map(str::to_owned).into()));
+    let text = program.run(&["ledger", "verify"]).await.stdout;
+    for word in ["other bytes", "5 bytes instead of", "there is no file"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let repair = program.run(&["ledger", "verify", "--repair"]).await;
+    assert_eq!(repair.code, Some(0), "{repair:?}");
+    assert_eq!(verify(&program, &[]).await.1.len(), 0);
+    assert_eq!(results(&program).into_keys().filter(|path| path.file_name().unwrap().len() == 64).count(), 3);
+    assert_eq!(upstream.submits().await, 4);
+}
+
+#[tokio::test]
 async fn a_start_without_the_journal_is_refused_and_can_be_accepted_once() {
     let upstream = Upstream::start().await;
     let program = bought(&upstream, 2).await;

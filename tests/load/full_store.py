@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A store at its limit, which deletes as many results as it stores: what an edit costs there, beside one in a store with space.
 
-On ext4 the making of a file takes five to ten times as long while many were deleted shortly before. First the gateway stores
+On ext4 the making of a file takes longer while many were deleted shortly before. First the gateway stores
 pictures without a limit. Then many files of its folder are deleted, as an eviction of that many results did, and it is started
 again with half of what is stored as its limit, so that it deletes the other half at once and, every second, as many results as
 have come since. Each part has the same load: wrk keeps edits under way.

@@ -227,3 +227,26 @@ fn all_answers_to_a_job_of_several_failures_name_the_same_one() {
         assert_eq!(simulation.world.lock().bought.len(), 3, "purchases that failed each in its own way, and no others");
     });
 }
+
+/// Waits for the pictures of a request, and reports their delivery.
+async fn delivered(engine: &Engine, job: JobRequest) -> UpstreamId {
+    let mut waiter = engine.submit(job).await.unwrap();
+    let result = waiter.wait(Instant::now() + Duration::from_mins(10)).await.unwrap();
+    waiter.delivered(async { true });
+    result.purchases[0].clone()
+}
+
+#[test]
+fn a_result_that_was_delivered_since_a_request_looked_for_it_is_not_claimed() {
+    with_a_sound_seed(async |simulation| {
+        let gateway = simulation.gateway.as_ref().unwrap();
+        // Nothing is shared, so that a result answers one request.
+        let private = || JobRequest { private: true, ..job(0, Duration::from_mins(10)) };
+        let first = delivered(&gateway.engine, private()).await;
+        // The look-up is made before the delivery is written, and its answer comes after.
+        gateway.journal.set_read_time(Duration::from_secs(1));
+        let second = delivered(&gateway.engine, private()).await;
+        assert_ne!(first, second, "a second call buys a second picture");
+        assert_eq!(simulation.world.lock().bought.len(), 2);
+    });
+}

@@ -196,8 +196,9 @@ impl Eviction {
         // Two jobs with equal bytes share one file. The record has removed the bytes of pictures in the journal.
         let in_use = self.journal.stored_digests(digests.iter().copied().collect()).await?;
         let unused: Vec<_> = digests.difference(&in_use).copied().collect();
-        removed.pictures += unused.len();
-        if let Err(error) = self.results.remove(unused).await {
+        let (pictures, refused) = self.results.remove(unused).await;
+        removed.pictures += pictures;
+        if let Some(error) = refused {
             tracing::warn!(%error, "evicted pictures could not be removed; the next start makes them orphans");
         }
         journalled

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fetch::Rounds;
+use super::fetch::FetchOptions;
 use super::live::{Deferred, StateGuard, Submission};
 use super::polling::PollMessage;
 use super::report::count_end;
@@ -13,7 +13,7 @@ use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
 use crate::model::{Digest, Input, PictureRequest, PurchaseId};
 use crate::storage::JournalError;
-use crate::storage::journal::{Durability, PictureContent, Record, Standing};
+use crate::storage::journal::{Durability, PictureBytes, Record, Standing};
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
@@ -75,7 +75,7 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
         Effect::Fetch { purchase, finished, pause, resumable } => {
             // What is fetched again takes the place of damaged bytes, also where no record is written.
             let as_files = state.live.is_refetched(purchase.job);
-            fetch::start(driver, purchase, finished, Rounds { pause, resumable, as_files });
+            fetch::start(driver, purchase, finished, FetchOptions { pause, resumable, as_files });
         }
         Effect::Publish { job, change } => state.live.publish(job, change),
         Effect::ReportIdConflict { purchase, upstream, other } => {
@@ -151,14 +151,14 @@ fn upload_bytes(request: &PictureRequest) -> u64 {
 }
 
 /// Returns the pictures whose bytes are stored with these records.
-fn contents(records: &[Record]) -> impl Iterator<Item = &PictureContent> {
+fn contents(records: &[Record]) -> impl Iterator<Item = &PictureBytes> {
     records.iter().flat_map(|record| if let Record::Resolved { contents, .. } = record { &contents[..] } else { &[] })
 }
 
 /// Appends records; reports once they are durable, or are not.
 fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, durability: Durability) {
     let (formats_settled, journal) = (driver.formats.settled(), &driver.services.journal);
-    let contents: Vec<Digest> = contents(&records).map(PictureContent::digest).collect();
+    let contents: Vec<Digest> = contents(&records).map(PictureBytes::digest).collect();
     let appended: Vec<_> = records.into_iter().map(|record| journal.append_with(record, durability)).collect();
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);

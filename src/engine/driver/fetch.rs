@@ -13,7 +13,7 @@ use super::Driver;
 use crate::engine::jobs::event::{Event, FetchFailure, Fetched, RefetchResult};
 use crate::model::{PurchaseId, StoredPicture};
 use crate::storage::Results;
-use crate::storage::journal::PictureContent;
+use crate::storage::journal::PictureBytes;
 use crate::storage::results::ResultsError;
 use crate::telemetry::Metrics;
 use crate::upstream::{FetchError, Finished, Output, Upstream};
@@ -29,7 +29,7 @@ pub(in crate::engine) struct Fetcher {
 }
 
 /// A picture that was stored, with its bytes where its record stores them.
-type NewPicture = (StoredPicture, Option<PictureContent>);
+type NewPicture = (StoredPicture, Option<PictureBytes>);
 
 /// The metrics of outputs.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ struct ResultLabel {
 
 /// How pictures are fetched.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rounds {
+pub(super) struct FetchOptions {
     /// Before the first of them.
     pub(super) pause: Duration,
     /// A restart can fetch them again.
@@ -56,8 +56,8 @@ pub(super) struct Rounds {
 
 /// Fetches in a task of its own, because a slow download must not delay polls. The drain waits for pictures that a
 /// restart could not fetch again.
-pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finished, rounds: Rounds) {
-    let Rounds { pause, resumable, as_files } = rounds;
+pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finished, options: FetchOptions) {
+    let FetchOptions { pause, resumable, as_files } = options;
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
     let fetch = async move {
@@ -67,8 +67,9 @@ pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finish
         let Finished { outputs, usage } = finished;
         let (stored, trouble) = driver.fetcher.fetch_all(outputs, as_files).await;
         let (pictures, contents): (Vec<_>, Vec<_>) = stored.into_iter().unzip();
-        let contents = contents.into_iter().flatten().collect();
-        let durable = !driver.fetcher.results.failed();
+        let contents: Vec<_> = contents.into_iter().flatten().collect();
+        // Files that may not have reached the disk are not recorded.
+        let durable = contents.len() == pictures.len() || !driver.fetcher.results.failed();
         if !durable {
             tracing::warn!(%purchase, "a result may not have reached the disk; a restart fetches it again");
         }

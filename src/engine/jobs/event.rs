@@ -7,7 +7,7 @@ use crate::model::{
     AccountId, Failure, JobId, JobResult, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::polling::latency::LatencyClass;
-use crate::storage::journal::{JobRecord, PictureContent, Record};
+use crate::storage::journal::{JobRecord, PictureBytes, Record};
 use crate::upstream::formats::{FormatChange, SubmitFormat};
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
@@ -89,7 +89,7 @@ pub(in crate::engine) struct Fetched {
     /// The pictures that are stored, in the order of the outputs.
     pub(in crate::engine) pictures: Vec<StoredPicture>,
     /// The bytes of those that have no file: they are stored with the record of the end.
-    pub(in crate::engine) contents: Vec<PictureContent>,
+    pub(in crate::engine) contents: Vec<PictureBytes>,
     /// Why the last output that failed is not stored; one that another round may store comes before an invalid one.
     pub(in crate::engine) trouble: Option<FetchFailure>,
     pub(in crate::engine) usage: Option<Usage>,

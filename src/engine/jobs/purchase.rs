@@ -37,7 +37,7 @@ use super::rules::Rules;
 use super::timers::Timers;
 use crate::model::{AccountId, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage};
 use crate::polling::latency::LatencyClass;
-use crate::storage::journal::{JobRecord, PictureContent, Record};
+use crate::storage::journal::{JobRecord, PictureBytes, Record};
 use crate::upstream::formats::{FormatOptions, FormatSubject, FormatTable, FormatTries, InputKind, RequestFormat};
 use crate::upstream::{Finished, PurchaseHandle, blames_address};
 
@@ -220,7 +220,7 @@ pub(super) struct Immediate {
 pub(super) struct PendingEnd {
     pub(super) end: PurchaseEnd,
     /// The bytes of its pictures that have no file.
-    contents: Vec<PictureContent>,
+    contents: Vec<PictureBytes>,
     upstream: Option<UpstreamId>,
     /// Where the purchase is polled, if the upstream named an address.
     poll_url: Option<String>,

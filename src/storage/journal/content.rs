@@ -10,14 +10,14 @@ use crate::model::Digest;
 
 /// The bytes of a small picture, which has no file: the journal stores them with the record of its purchase.
 #[derive(Clone)]
-pub(crate) struct PictureContent {
+pub(crate) struct PictureBytes {
     pub(super) digest: Digest,
     pub(super) bytes: Bytes,
     /// Its part of the memory for such pictures.
     _memory: Option<Arc<OwnedSemaphorePermit>>,
 }
 
-impl PictureContent {
+impl PictureBytes {
     /// Returns the bytes of this digest, which take the memory of the permit until the last copy is dropped.
     pub(crate) fn new(digest: Digest, bytes: Bytes, memory: Option<OwnedSemaphorePermit>) -> Self {
         Self { digest, bytes, _memory: memory.map(Arc::new) }
@@ -28,8 +28,8 @@ impl PictureContent {
     }
 }
 
-impl fmt::Debug for PictureContent {
+impl fmt::Debug for PictureBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PictureContent").field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("PictureBytes").field("digest", &self.digest).finish_non_exhaustive()
     }
 }

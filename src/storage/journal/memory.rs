@@ -93,6 +93,8 @@ struct Shared {
     closed: bool,
     /// Failed: syncing fails from now on. Away: the disk is full, so records are refused and nothing of them is written.
     standing: Standing,
+    /// How long the jobs of a fingerprint take to arrive after they were read.
+    read_time: Duration,
     /// The number of answers after which the power is cut.
     answers_left: Option<usize>,
 }
@@ -120,6 +122,11 @@ impl MemoryJournal {
     /// Cancels a power cut that has not happened.
     pub(crate) fn keep_power(&self) {
         self.lock().answers_left = None;
+    }
+
+    /// Delays the jobs of a fingerprint, which are those at the time of the read.
+    pub(crate) fn set_read_time(&self, time: Duration) {
+        self.lock().read_time = time;
     }
 
     /// Makes every sync from now on fail.
@@ -250,6 +257,10 @@ impl Journal for MemoryJournal {
             jobs.retain(|job| job.record.fingerprint == fingerprint && may_answer(job));
             jobs.reverse();
             jobs.truncate(limit);
+            let read_time = journal.lock().read_time;
+            if !read_time.is_zero() {
+                tokio::time::sleep(read_time).await;
+            }
             journal.answer(jobs).await
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::content::PictureContent;
+use super::content::PictureBytes;
 use crate::model::{
     AccountId, ApiKind, Choices, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PurchaseId,
     Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
@@ -31,7 +31,7 @@ pub(crate) enum Record {
         upstream: Option<UpstreamId>,
         poll_url: Option<String>,
         pictures: Vec<StoredPicture>,
-        contents: Vec<PictureContent>,
+        contents: Vec<PictureBytes>,
         usage: Option<Usage>,
         at: Timestamp,
     },

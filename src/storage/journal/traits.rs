@@ -107,8 +107,8 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns which of these pictures belong to a job and have not been evicted.
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
 
-    /// Returns the bytes of a picture that is stored with its record: one copy for each purchase that has it and is not
-    /// evicted, of some at most. Whether they are those of the digest is not checked.
+    /// Returns the bytes of a picture that is stored with its record: a copy for each place that it has in a purchase which is
+    /// not evicted, of some at most. Whether they are those of the digest is not checked.
     fn picture_copies(&self, of: Digest) -> BoxFuture<'static, Result<Vec<Bytes>, JournalError>>;
 
     /// Returns whether there is any job.

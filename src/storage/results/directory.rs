@@ -103,9 +103,14 @@ impl PictureStore for PictureDirectory {
         Ok(())
     }
 
-    fn note_recorded(&self) -> io::Result<()> {
+    fn mark_recorded(&self) -> io::Result<()> {
         let Some(sync) = &self.sync else { return Err(io::ErrorKind::ReadOnlyFilesystem.into()) };
-        self.mark.set(|| sync.sync())
+        self.mark.set()?;
+        if let Err(error) = sync.sync() {
+            self.failed.store(true, Ordering::Relaxed);
+            tracing::error!(%error, "the mark of pictures in the journal could not be synced; nothing is bought until a restart");
+        }
+        Ok(())
     }
 
     fn open(&self, digest: &Digest) -> io::Result<OpenPicture> {

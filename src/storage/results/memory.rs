@@ -118,7 +118,7 @@ impl PictureStore for MemoryPictures {
         Ok(())
     }
 
-    fn note_recorded(&self) -> io::Result<()> {
+    fn mark_recorded(&self) -> io::Result<()> {
         Ok(())
     }
 

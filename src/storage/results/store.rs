@@ -79,7 +79,7 @@ impl Results {
     ///
     /// # Errors
     ///
-    /// When the file is gone or has changed.
+    /// When neither the journal nor a file has the picture, or its bytes have changed.
     pub(crate) async fn read(&self, picture: &StoredPicture) -> io::Result<Arc<dyn ByteSource>> {
         if let Some(cached) = self.memory.get(picture) {
             return Ok(Arc::new(cached));
@@ -117,18 +117,24 @@ impl Results {
         blocking_with_descriptor(move || open(&pictures, &picture)).await
     }
 
-    /// Removes pictures from memory, and their files where they have any.
-    ///
-    /// # Errors
-    ///
-    /// When the store refuses one of them; the others are removed.
-    pub(crate) async fn remove(&self, digests: Vec<Digest>) -> io::Result<()> {
+    /// Removes pictures from memory, and their files where they have any. Returns how many it has removed, and the error of
+    /// the last one that the store has refused to remove.
+    pub(crate) async fn remove(&self, digests: Vec<Digest>) -> (usize, Option<io::Error>) {
         for digest in &digests {
             self.memory.remove(digest);
         }
         let pictures = Arc::clone(&self.pictures);
-        let remove = move || digests.iter().map(|digest| pictures.store.remove(digest)).fold(Ok(()), Result::and);
-        blocking(remove).await
+        let remove = move || {
+            let (mut removed, mut refused) = (0, None);
+            for digest in &digests {
+                match pictures.store.remove(digest) {
+                    Ok(()) => removed += 1,
+                    Err(error) => refused = Some(error),
+                }
+            }
+            Ok((removed, refused))
+        };
+        blocking(remove).await.unwrap_or_else(|error| (0, Some(error)))
     }
 
     /// Returns the orphans, and what makes pictures orphans.

@@ -27,12 +27,13 @@ pub(crate) trait PictureStore: Send + Sync + fmt::Debug {
     /// When the picture cannot be stored.
     fn keep(&self, file: NamedTempFile, digest: Digest) -> io::Result<()>;
 
-    /// Notes durably that there are pictures which the journal alone has.
+    /// Marks the store durably: there are pictures that the journal alone has. A mark that may not be durable makes the store
+    /// `failed`.
     ///
     /// # Errors
     ///
-    /// When that cannot be noted.
-    fn note_recorded(&self) -> io::Result<()>;
+    /// When the mark cannot be made.
+    fn mark_recorded(&self) -> io::Result<()>;
 
     /// Opens a picture.
     ///

@@ -21,7 +21,7 @@ use super::sources::recorded::RecordedPictures;
 use crate::model::picture::{InvalidPicture, check_complete};
 use crate::model::{ByteSource, Digest, StoredPicture};
 use crate::storage::descriptors::{blocking, blocking_with_descriptor};
-use crate::storage::journal::PictureContent;
+use crate::storage::journal::PictureBytes;
 
 /// Bytes of a picture that are gathered before they are written.
 const GATHERED_BYTES: usize = 256 * 1024;
@@ -98,17 +98,19 @@ impl PictureWriter {
     /// # Errors
     ///
     /// As `finish`.
-    pub(crate) async fn finish_for_record(mut self) -> Result<(StoredPicture, Option<PictureContent>), ResultsError> {
+    pub(crate) async fn finish_for_record(mut self) -> Result<(StoredPicture, Option<PictureBytes>), ResultsError> {
         let is_gathered = self.file.is_none() && self.bytes == self.gathered.len() as u64;
         if is_gathered && let Some(recorded) = self.recorded.as_ref().filter(|recorded| recorded.accepts(self.bytes)) {
+            // Without what it has grown by: it may wait for its commit.
+            self.gathered.shrink_to_fit();
             let (picture, digest) = (Bytes::from(std::mem::take(&mut self.gathered)), self.hasher.finalize().into());
             // On this thread: it is small.
             let (format, (width, height)) = check_complete(&picture)??;
             if let Some(content) = recorded.take(digest, &picture) {
-                if !recorded.is_noted() {
+                if !recorded.is_marked() {
                     let pictures = Arc::clone(&self.pictures);
-                    blocking(move || pictures.store.note_recorded()).await?;
-                    recorded.set_noted();
+                    blocking_with_descriptor(move || pictures.store.mark_recorded()).await?;
+                    recorded.set_marked();
                 }
                 if self.memory.accepts(self.bytes) {
                     // A waiter is likely to read it at once.

@@ -12,7 +12,7 @@ use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
 use crate::engine::jobs::{EndedAtStart, recover};
 use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
-use crate::storage::journal::{PictureContent, Record, StoredJob, StoredPurchase, StoredState};
+use crate::storage::journal::{PictureBytes, Record, StoredJob, StoredPurchase, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
 
 /// How often a record is appended again that was not written.
@@ -289,7 +289,7 @@ impl World {
         let contents =
             if !is_refetched && self.random.one_in(2) { pictures.iter().map(content).collect() } else { Vec::new() };
         if let Some(live) = self.purchase(purchase) {
-            live.without_file = contents.iter().map(PictureContent::digest).collect();
+            live.without_file = contents.iter().map(PictureBytes::digest).collect();
         }
         let fetched = Fetched { pictures, contents, trouble, usage: finished.usage, durable: !self.results_failed };
         self.on_fetched(purchase, fetched);
@@ -370,8 +370,8 @@ impl World {
 }
 
 /// Returns the bytes of a picture that has no file.
-fn content(picture: &StoredPicture) -> PictureContent {
-    PictureContent::new(picture.digest, bytes::Bytes::from_static(b"picture"), None)
+fn content(picture: &StoredPicture) -> PictureBytes {
+    PictureBytes::new(picture.digest, bytes::Bytes::from_static(b"picture"), None)
 }
 
 fn picture() -> StoredPicture {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::storage::journal::content::PictureContent;
+use crate::storage::journal::content::PictureBytes;
 use crate::storage::journal::stored::{ResultPage, StoredResult};
 
 pub(super) async fn running_time_goes_on_after_a_restart_and_does_not_count_the_time_between(adapter: Adapter) {
@@ -129,7 +129,7 @@ pub(super) async fn small_pictures_are_stored_with_their_records_until_these_are
     let bytes = Bytes::from_static(b"picture");
     let digest = Digest::of(&bytes);
     let purchases = [1, 2].map(|number| PurchaseId { job: job_record(number).id, slot: 0 });
-    let content = || PictureContent::new(digest, bytes.clone(), None);
+    let content = || PictureBytes::new(digest, bytes.clone(), None);
     for (number, contents) in [(1, vec![content()]), (2, vec![content()])] {
         let (job, purchase) = (job_record(number), PurchaseId { job: job_record(number).id, slot: 0 });
         let (upstream, poll_url, pictures, usage) = (None, None, vec![picture(), picture()], None);
@@ -140,10 +140,10 @@ pub(super) async fn small_pictures_are_stored_with_their_records_until_these_are
     assert_eq!(adapter.journal.picture_copies(Digest::of(b"other")).await.unwrap(), Vec::<Bytes>::new());
 
     let adapter = adapter.reopened_after(HOUR).await;
-    assert!(copies(&adapter).await >= 2);
+    assert_eq!(copies(&adapter).await, 4, "of two pictures of two jobs");
     assert!(adapter.journal.picture_copies(digest).await.unwrap().iter().all(|copy| *copy == bytes));
     write(&*adapter.journal, [Record::Evicted { job: purchases[0].job }]).await;
-    assert!(copies(&adapter).await >= 1, "each job has its own");
+    assert_eq!(copies(&adapter).await, 2, "each job has its own");
     let restored = Record::Restored { purchase: purchases[1], pictures: vec![picture()] };
     write(&*adapter.journal, [restored]).await;
     assert_eq!(copies(&adapter).await, 0, "what takes its place is a file");
@@ -151,7 +151,7 @@ pub(super) async fn small_pictures_are_stored_with_their_records_until_these_are
 
 pub(super) async fn a_refused_record_stores_no_picture(adapter: Adapter) {
     let (bytes, purchase) = (Bytes::from_static(b"picture"), PurchaseId { job: job_record(1).id, slot: 0 });
-    let contents = vec![PictureContent::new(Digest::of(&bytes), bytes.clone(), None)];
+    let contents = vec![PictureBytes::new(Digest::of(&bytes), bytes.clone(), None)];
     let (upstream, poll_url, pictures, usage) = (None, None, vec![picture()], None);
     let resolved = Record::Resolved { purchase, upstream, poll_url, pictures, contents, usage, at: NOW };
     adapter.journal.append(resolved).await.unwrap_err();

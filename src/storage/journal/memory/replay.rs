@@ -104,15 +104,17 @@ pub(super) fn problem<'a>(
 
 /// Returns the bytes of a picture that these records have, of purchases that are not evicted.
 pub(super) fn copies(records: &[Written], of: &Digest) -> Vec<Bytes> {
-    let mut copies: BTreeMap<PurchaseId, Bytes> = BTreeMap::new();
+    let mut copies: Vec<(PurchaseId, Bytes)> = Vec::new();
     for (record, _) in records {
         match record {
-            Record::Resolved { purchase, contents, .. } => {
+            Record::Resolved { purchase, pictures, contents, .. } => {
+                let places = pictures.iter().filter(|picture| picture.digest == *of).count();
                 let content = contents.iter().find(|content| content.digest == *of);
-                copies.extend(content.map(|content| (*purchase, content.bytes.clone())));
+                let copy = content.map(|content| (*purchase, content.bytes.clone()));
+                copies.extend(copy.into_iter().cycle().take(places));
             }
-            Record::Restored { purchase, .. } => drop(copies.remove(purchase)),
-            Record::Evicted { job } => copies.retain(|purchase, _| purchase.job != *job),
+            Record::Restored { purchase, .. } => copies.retain(|(of, _)| of != purchase),
+            Record::Evicted { job } => copies.retain(|(purchase, _)| purchase.job != *job),
             Record::Intent { .. }
             | Record::Committing { .. }
             | Record::Withdrawn { .. }
@@ -125,7 +127,7 @@ pub(super) fn copies(records: &[Written], of: &Digest) -> Vec<Bytes> {
             | Record::WebhookEnded { .. } => {}
         }
     }
-    copies.into_values().collect()
+    copies.into_iter().map(|(_, bytes)| bytes).collect()
 }
 
 /// Whether a job has pictures, or an unknown outcome.

@@ -132,15 +132,15 @@ CREATE INDEX jobs_delivered ON jobs (shareable, stored_running_ms, id) WHERE sto
 CREATE INDEX pictures_by_digest ON pictures (digest);
 ";
 
-/// From version 8 on. The pages of deleted rows are used again, so that the file grows to what was stored at once.
+/// From version 8 on. Rows are found by an index that has no bytes: a search among rows with bytes would read those of each that it
+/// passes. No foreign key removes them: where they are damaged, their removal fails, and nothing else may fail with it.
 const CONTENTS: &str = "
 CREATE TABLE contents (             -- the bytes of small pictures, which have no file
     purchase_id TEXT NOT NULL,
     position    INTEGER NOT NULL,
     bytes       BLOB NOT NULL,
-    PRIMARY KEY (purchase_id, position),
-    FOREIGN KEY (purchase_id, position) REFERENCES pictures (purchase_id, position) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
+    PRIMARY KEY (purchase_id, position)
+) STRICT;
 ";
 
 /// From version 1 to 2.
@@ -295,10 +295,11 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(storage)?;
     // FULL: a commit has reached the disk when it returns, also in WAL mode. `fullfsync` makes that true on macOS, where
     // fsync alone leaves the bytes in the drive's cache; other systems ignore it.
+    // The free pages of a new database can be given back (`Writer`). A log that grew in the time of a long read is cut again.
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA foreign_keys = ON;
-             PRAGMA busy_timeout = 30000;",
+            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;
+             PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 30000; PRAGMA journal_size_limit = 67108864;",
         )
         .map_err(storage)?;
     let check = BackgroundCheck::begin(path, &connection)?;
@@ -325,6 +326,10 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
         transaction.commit()
     };
     migrate().map_err(storage)?;
+    if version > 0 && check.is_none() {
+        // A small one becomes as a new one. A large one would take long: `config/README.md` says how.
+        connection.execute_batch("VACUUM").map_err(storage)?;
+    }
     Ok((connection, check))
 }
 

@@ -13,6 +13,7 @@ use crate::storage::journal::ledger::Ledger;
 use crate::storage::journal::record::{JobRecord, Resolution};
 use crate::storage::journal::stored::{StoredPurchase, StoredState};
 
+mod contents;
 mod migration;
 mod standing;
 

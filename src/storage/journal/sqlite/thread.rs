@@ -178,7 +178,8 @@ fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
         writer.tick(TICK);
         let mut reads = Vec::new();
         let mut closing = None;
-        for command in first.into_iter().chain(queue.try_iter().take(GROUP_MAX)) {
+        let room = GROUP_MAX.saturating_sub(group.records.len() + 1);
+        for command in first.into_iter().chain(queue.try_iter().take(room)) {
             match command {
                 Command::Write(record, due, answer) => group.add(*record, due, answer),
                 Command::Read(read) => reads.push(read),

@@ -7,25 +7,25 @@ use super::usage;
 use crate::model::{
     Failure, IdempotencyKey, JobId, PurchaseId, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage, Webhook,
 };
-use crate::storage::journal::content::PictureContent;
+use crate::storage::journal::content::PictureBytes;
 use crate::storage::journal::record::Record;
 
-/// Writes one record, at this running time.
+/// Writes one record, at this running time. The bytes of pictures that are evicted or replaced are deleted with it unless `keep_bytes`.
 ///
 /// # Errors
 ///
 /// When the record violates a constraint or names something the journal does not know, and when the database fails.
-pub(super) fn write(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::Result<()> {
+pub(super) fn write(to: &Connection, record: &Record, now: RunningTime, keep_bytes: bool) -> rusqlite::Result<()> {
     if let Record::Resolved { purchase, .. } | Record::Restored { purchase, .. } | Record::Failed { purchase, .. } =
         record
     {
-        usage::changing(to, *purchase, || write_rows(to, record, now))
+        usage::changing(to, *purchase, || write_rows(to, record, now, keep_bytes))
     } else {
-        write_rows(to, record, now)
+        write_rows(to, record, now, keep_bytes)
     }
 }
 
-fn write_rows(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::Result<()> {
+fn write_rows(to: &Connection, record: &Record, now: RunningTime, keep_bytes: bool) -> rusqlite::Result<()> {
     match record {
         Record::Intent { job, api_kind, purchases } => {
             to.prepare_cached(
@@ -94,7 +94,7 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::R
             resolve(to, *purchase, pictures, *usage, *at, now)?;
             insert_contents(to, *purchase, pictures, contents)
         }
-        Record::Restored { purchase, pictures } => restore(to, *purchase, pictures),
+        Record::Restored { purchase, pictures } => restore(to, *purchase, pictures, keep_bytes),
         Record::Failed { purchase, failure, at } => {
             let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
             change(
@@ -110,7 +110,7 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::R
              WHERE id = ?1",
             params![job.to_string(), at.millis(), sql_millis(now)],
         ),
-        Record::Evicted { job } => evict(to, *job),
+        Record::Evicted { job } => evict(to, *job, keep_bytes),
         Record::Subscribed { job, webhook, at } => subscribe(to, *job, webhook, *at),
         Record::WebhookTried { webhook, tries, delay } => change(
             to,
@@ -164,12 +164,20 @@ fn resolve(
 }
 
 /// Replaces the pictures of a resolved purchase, and changes nothing else of it.
-fn restore(to: &Connection, purchase: PurchaseId, pictures: &[StoredPicture]) -> rusqlite::Result<()> {
+fn restore(
+    to: &Connection,
+    purchase: PurchaseId,
+    pictures: &[StoredPicture],
+    keep_bytes: bool,
+) -> rusqlite::Result<()> {
     let (id, job) = (purchase.to_string(), purchase.job.to_string());
     to.prepare_cached("SELECT 1 FROM purchases WHERE id = ?1 AND state = 'resolved'")?.query_row([&id], |_| Ok(()))?;
     let before: i64 = to
         .prepare_cached("SELECT ifnull(sum(bytes), 0) FROM pictures WHERE purchase_id = ?1")?
         .query_row([&id], |row| row.get(0))?;
+    if !keep_bytes {
+        to.prepare_cached("DELETE FROM contents WHERE purchase_id = ?1")?.execute([&id])?;
+    }
     to.prepare_cached("DELETE FROM pictures WHERE purchase_id = ?1")?.execute([&id])?;
     insert_pictures(to, purchase, pictures)?;
     let bytes: u64 = pictures.iter().map(|picture| picture.bytes).sum();
@@ -206,7 +214,7 @@ fn insert_contents(
     to: &Connection,
     purchase: PurchaseId,
     pictures: &[StoredPicture],
-    contents: &[PictureContent],
+    contents: &[PictureBytes],
 ) -> rusqlite::Result<()> {
     for (position, picture) in pictures.iter().enumerate() {
         if let Some(content) = contents.iter().find(|content| content.digest == picture.digest) {
@@ -217,16 +225,18 @@ fn insert_contents(
     Ok(())
 }
 
-fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
+fn evict(to: &Connection, job: JobId, keep_bytes: bool) -> rusqlite::Result<()> {
     let id = job.to_string();
+    if !keep_bytes {
+        to.prepare_cached("DELETE FROM contents WHERE purchase_id IN (SELECT id FROM purchases WHERE job_id = ?1)")?
+            .execute([&id])?;
+    }
     change(
         to,
         "UPDATE meta SET value = value - ifnull((SELECT stored_bytes FROM jobs WHERE id = ?1), 0)
          WHERE key = 'stored_bytes'",
         params![id],
     )?;
-    to.prepare_cached("DELETE FROM contents WHERE purchase_id IN (SELECT id FROM purchases WHERE job_id = ?1)")?
-        .execute([&id])?;
     change(to, "UPDATE jobs SET evicted = 1, stored_bytes = 0 WHERE id = ?1", params![id])
 }
 

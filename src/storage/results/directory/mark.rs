@@ -18,10 +18,9 @@ impl JournalMark {
         Self { path: pictures.join(NAME) }
     }
 
-    /// Makes the mark. `sync` makes what was created in the folder durable.
-    pub(super) fn set(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
-        sync()
+    /// Makes the mark, which is durable once its folder is synced.
+    pub(super) fn set(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).map(drop)
     }
 
     pub(super) fn is_there(&self) -> io::Result<bool> {

@@ -1,7 +1,7 @@
 //! Small pictures, which have no file: the journal stores their bytes in the commit that resolves their purchase.
 //!
-//! A file costs two syncs and the making of a file, which takes ten times as long where as many were deleted shortly before. A
-//! small picture in the journal costs none of it, and is removed with its record.
+//! A file costs two syncs and its making, which takes longer while many were deleted shortly before
+//! (`tests/load/full_store.py`). A small picture in the journal costs none of it, and is removed with its record.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::model::{Digest, StoredPicture};
-use crate::storage::journal::{Journal, PictureContent, Standing};
+use crate::storage::journal::{Journal, PictureBytes, Standing};
 
 /// The largest picture that can be stored in the journal: one that is gathered in memory whole.
 pub(in crate::storage::results) const RECORDED_BYTES_MAX: u64 = 256 * 1024 - 1;
@@ -28,8 +28,8 @@ pub(in crate::storage::results) struct RecordedPictures {
     /// The largest picture that is stored there from now on.
     bytes_max: u64,
     memory: Arc<Semaphore>,
-    /// The store has noted that the journal has pictures.
-    noted: Arc<AtomicBool>,
+    /// The store is marked: the journal has pictures of it.
+    marked: Arc<AtomicBool>,
     /// Those whose record is not durable, or not known to be.
     unrecorded: Cache<Digest, Bytes>,
 }
@@ -42,7 +42,7 @@ impl RecordedPictures {
             .time_to_live(UNRECORDED_TTL)
             .build();
         let memory = Arc::new(Semaphore::new(MEMORY_BYTES_MAX));
-        Self { journal, bytes_max: bytes_max.min(RECORDED_BYTES_MAX), memory, noted: Arc::default(), unrecorded }
+        Self { journal, bytes_max: bytes_max.min(RECORDED_BYTES_MAX), memory, marked: Arc::default(), unrecorded }
     }
 
     /// Returns whether a picture of this size is stored in the journal, which can be written at present.
@@ -51,19 +51,19 @@ impl RecordedPictures {
     }
 
     /// Returns a picture for its record; `None` when it has to be a file, because too many are on their way.
-    pub(in crate::storage::results) fn take(&self, digest: Digest, bytes: &Bytes) -> Option<PictureContent> {
+    pub(in crate::storage::results) fn take(&self, digest: Digest, bytes: &Bytes) -> Option<PictureBytes> {
         let memory = Arc::clone(&self.memory).try_acquire_many_owned(u32::try_from(bytes.len()).ok()?).ok()?;
         self.unrecorded.insert(digest, bytes.clone());
-        Some(PictureContent::new(digest, bytes.clone(), Some(memory)))
+        Some(PictureBytes::new(digest, bytes.clone(), Some(memory)))
     }
 
-    /// Returns whether the store has noted, since the start, that the journal has pictures.
-    pub(in crate::storage::results) fn is_noted(&self) -> bool {
-        self.noted.load(Ordering::Acquire)
+    /// Returns whether the store was marked since the start.
+    pub(in crate::storage::results) fn is_marked(&self) -> bool {
+        self.marked.load(Ordering::Acquire)
     }
 
-    pub(in crate::storage::results) fn set_noted(&self) {
-        self.noted.store(true, Ordering::Release);
+    pub(in crate::storage::results) fn set_marked(&self) {
+        self.marked.store(true, Ordering::Release);
     }
 
     /// Notes that the record of a picture is durable: it is read from the journal from now on.

@@ -365,6 +365,31 @@ fn objects(path: &Path) -> Vec<String> {
     statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
+/// The conditions of the tables' constraints, in their order, with one space for each gap.
+fn conditions(connection: &Connection) -> Vec<String> {
+    let sql = "SELECT group_concat(sql, ' ') FROM (SELECT sql FROM sqlite_schema WHERE type = 'table' ORDER BY name)";
+    let sql: String = connection.query_row(sql, (), |row| row.get(0)).unwrap();
+    let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
+    let text = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+    let condition = |rest: &str| {
+        let mut depth = 0;
+        let end = rest.find(|one| {
+            depth += i32::from(one == '(') - i32::from(one == ')');
+            depth == 0 && one == ')'
+        });
+        rest[..end.unwrap()].to_owned()
+    };
+    text.split("CHECK ").skip(1).map(condition).collect()
+}
+
+fn conditions_of_a_new_database() -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let (connection, _) = schema::open(&directory.path().join("journal.sqlite")).unwrap();
+    let conditions = conditions(&connection);
+    assert_eq!(conditions.len(), 3, "{conditions:?}");
+    conditions
+}
+
 fn objects_of_a_new_database() -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.sqlite");
@@ -390,6 +415,9 @@ async fn databases_of_all_older_versions_are_migrated() {
         let connection = Connection::open(&path).unwrap();
         let sql = "SELECT count(*) FROM sqlite_schema WHERE sql LIKE '% IN (%'";
         assert_eq!(connection.query_row::<u8, _, _>(sql, (), |row| row.get(0)).unwrap(), 0, "version {version}");
+        let given_back: u8 = connection.query_row("PRAGMA auto_vacuum", (), |row| row.get(0)).unwrap();
+        assert_eq!(given_back, 2, "version {version}: free pages can be given back");
+        assert_eq!(conditions(&connection), conditions_of_a_new_database(), "version {version}");
         for refused in ["state = 'bought'", "ended_ms = 1", "state = 'resolved'", "resolution = 'maybe'"] {
             let refused = connection.execute(&format!("UPDATE purchases SET {refused} WHERE state = 'intent'"), ());
             assert!(refused.is_err(), "version {version}");

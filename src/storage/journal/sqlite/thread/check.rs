@@ -1,4 +1,4 @@
-//! The check of the whole database, which for a large one runs beside the start.
+//! The check of the database, which for a large one runs beside the start.
 
 use std::fmt;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use crate::storage::journal::traits::JournalError;
@@ -91,15 +92,31 @@ impl Drop for BackgroundCheck {
     }
 }
 
-/// Returns what is wrong with the database, if anything is.
+/// Returns what is wrong with the database, if anything is. The bytes of pictures are left out: they have digests, and a damaged
+/// one is fetched again.
 ///
 /// # Errors
 ///
 /// When it cannot be read for now, which says nothing about the database.
 fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    match connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0)) {
-        Ok(verdict) => Ok((verdict != "ok").then_some(verdict)),
+    let tables = || -> rusqlite::Result<Vec<String>> {
+        let sql =
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'contents' AND name NOT LIKE 'sqlite_%'";
+        let mut statement = connection.prepare(sql)?;
+        statement.query_map((), |row| row.get(0))?.collect()
+    };
+    let problem = || -> rusqlite::Result<Option<String>> {
+        for table in tables()? {
+            let check = format!("PRAGMA quick_check('{table}')");
+            let verdict: String = connection.query_row(&check, (), |row| row.get(0))?;
+            if verdict != "ok" {
+                return Ok(Some(verdict));
+            }
+        }
+        Ok(None)
+    };
+    match problem() {
+        Ok(problem) => Ok(problem),
         Err(error) if matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) => {
             Ok(Some(error.to_string()))
         }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `SQLITE_BUSY`, `SQLITE_LOCKED` | nothing: the lock is taken before anything is written | the journal is away |
 //! | `SQLITE_FULL` | nothing that counts | the journal is away |
+//! | `SQLITE_CORRUPT` where bytes of pictures are deleted | nothing: rolled back | written again, and the bytes stay |
 //! | any other, such as a failed sync | uncertain | the journal has failed |
 //!
 //! `SQLITE_FULL` means that a write to the log was short for want of space (`unixWrite`). The last write of a transaction is the
@@ -35,6 +36,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often the running time is stored while nothing else is written. A crash makes this much time not count.
 const HEARTBEAT: Duration = Duration::from_mins(1);
+
+/// Free pages that the database keeps in any case: 16 MB.
+const FREE_PAGES_KEPT: u64 = 4096;
+/// Free pages that are given back at once, which takes the journal some milliseconds.
+const PAGES_GIVEN_BACK: u64 = 512;
 
 /// One result for each record, in the order of the records.
 type Results = Vec<Result<(), JournalError>>;
@@ -92,14 +98,35 @@ impl Writer {
         match self.shared.standing() {
             Standing::Fine if due => self.heartbeat(),
             Standing::Away => self.heartbeat(),
-            Standing::Fine | Standing::Failed => {}
+            Standing::Fine => self.give_back_space(),
+            Standing::Failed => {}
+        }
+    }
+
+    /// Gives some free pages back to the file system, where they are more than a quarter of the database. Fewer are kept for the
+    /// pictures to come: a page that is given back and taken again is written twice.
+    fn give_back_space(&mut self) {
+        let pages = |sql| self.connection.query_row(sql, (), |row| row.get::<_, u64>(0));
+        let given_back = pages("PRAGMA freelist_count").and_then(|free| {
+            if free < FREE_PAGES_KEPT || free * 4 < pages("PRAGMA page_count")? {
+                return Ok(());
+            }
+            let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})"))?;
+            let mut rows = statement.query(())?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        if let Err(error) = given_back
+            && !is_locked(&error)
+        {
+            self.not_written(&error);
         }
     }
 
     /// Stores the running time. For a journal that is away this is the attempt to write again.
     fn heartbeat(&mut self) {
         let _ = self.connection.busy_timeout(PROBE_TIMEOUT);
-        let written = write_all(&mut self.connection, &[], self.shared.clock.now());
+        let written = write_all(&mut self.connection, &[], self.shared.clock.now(), false);
         let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
         match written {
             Ok(_) => {
@@ -124,9 +151,12 @@ impl Writer {
         }
         let now = self.shared.clock.now();
         let unsynced = !synced && sync_commits(&self.connection, false).is_ok();
-        let written = match write_all(&mut self.connection, records, now) {
-            // The transaction was rolled back; it is repeated with a savepoint for each record.
-            Err(error) if concerns_one_record(&error) => write_each(&mut self.connection, records, now),
+        let written = match write_group(&mut self.connection, records, now, false) {
+            // It was rolled back. Where the bytes of a picture are damaged they cannot be deleted, and without that it may succeed.
+            Err(error) if deletes_bytes(records) && error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                tracing::warn!(%error, "the bytes of evicted pictures are damaged and cannot be deleted; they take space from now on");
+                write_group(&mut self.connection, records, now, true)
+            }
             result => result,
         };
         if unsynced && let Err(error) = sync_commits(&self.connection, true) {
@@ -194,23 +224,51 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-fn write_all(connection: &mut Connection, records: &[Record], now: RunningTime) -> rusqlite::Result<Results> {
+/// Whether one of these records deletes bytes of pictures.
+fn deletes_bytes(records: &[Record]) -> bool {
+    records.iter().any(|record| matches!(record, Record::Evicted { .. } | Record::Restored { .. }))
+}
+
+fn write_group(
+    connection: &mut Connection,
+    records: &[Record],
+    now: RunningTime,
+    keep_bytes: bool,
+) -> rusqlite::Result<Results> {
+    match write_all(connection, records, now, keep_bytes) {
+        // The transaction was rolled back; it is repeated with a savepoint for each record.
+        Err(error) if concerns_one_record(&error) => write_each(connection, records, now, keep_bytes),
+        result => result,
+    }
+}
+
+fn write_all(
+    connection: &mut Connection,
+    records: &[Record],
+    now: RunningTime,
+    keep_bytes: bool,
+) -> rusqlite::Result<Results> {
     let transaction = begin(connection)?;
     store_running_time(&transaction, now)?;
     for record in records {
-        write(&transaction, record, now)?;
+        write(&transaction, record, now, keep_bytes)?;
     }
     transaction.commit()?;
     Ok(records.iter().map(|_| Ok(())).collect())
 }
 
-fn write_each(connection: &mut Connection, records: &[Record], now: RunningTime) -> rusqlite::Result<Results> {
+fn write_each(
+    connection: &mut Connection,
+    records: &[Record],
+    now: RunningTime,
+    keep_bytes: bool,
+) -> rusqlite::Result<Results> {
     let mut transaction = begin(connection)?;
     store_running_time(&transaction, now)?;
     let mut results = Vec::with_capacity(records.len());
     for record in records {
         let savepoint = transaction.savepoint()?;
-        let result = match write(&savepoint, record, now) {
+        let result = match write(&savepoint, record, now, keep_bytes) {
             Ok(()) => {
                 savepoint.commit()?;
                 Ok(())
