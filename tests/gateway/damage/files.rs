@@ -146,7 +146,12 @@ pub(super) fn alter_text(path: &Path, text: &str) {
 /// Removes a file, a link or a folder, if it is there.
 pub(super) fn remove(path: &Path) {
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path).unwrap(),
+        Ok(metadata) if metadata.is_dir() => {
+            // A gateway that runs may store a picture meanwhile.
+            while let Err(error) = fs::remove_dir_all(path) {
+                assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{}: {error}", path.display());
+            }
+        }
         Ok(_) => fs::remove_file(path).unwrap(),
         Err(_) => {}
     }
