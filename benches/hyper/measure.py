@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -38,12 +37,15 @@ from lib.measuring import LOAD_CORE, Scratch, form, memory, raw_request  # noqa:
 from lib.pictures import png  # noqa: E402
 from lib.project import give_up  # noqa: E402
 from lib.rig import call  # noqa: E402
+from waiters import allow_descriptors  # noqa: E402
 
 MADE = ROOT / "target" / "hyper"
 SOURCE = MADE / "source"
 PATCHED_BY = f"[patch.crates-io]\nhyper = {{ path = '{SOURCE}' }}\n"
 ROUNDS = 3
 COUNTED = 300
+# For all requests to arrive.
+PARKED_S = 60
 
 
 def run(*command, folder=ROOT, **environment):
@@ -92,7 +94,10 @@ class Load:
             self.answers.append(connection.send(self.request))
 
     async def parked(self):
+        until = time.monotonic() + PARKED_S
         while int(call(self.port, "GET", "/_parked")[2]) < len(self.connections):
+            if time.monotonic() > until:
+                give_up(f"not all of {len(self.connections)} requests are parked after {PARKED_S} s")
             await asyncio.sleep(0.1)
 
     def close(self):
@@ -176,8 +181,10 @@ def main():
     parser.add_argument("--number", type=int, default=2000, help="connections (default 2000)")
     arguments = parser.parse_args()
     require_callgrind()
-    needed = arguments.number + 200
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(needed, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+    for program in ("cargo", "patch"):
+        if not shutil.which(program):
+            give_up(f"{program} is missing")
+    allow_descriptors(arguments.number)
     began = time.monotonic()
     patch_source()
     if arguments.tests:

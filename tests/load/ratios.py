@@ -60,9 +60,7 @@ class Ratio:
     disk: bool = False
 
     def bound(self, recorded):
-        """Returns what it may be at most; `recorded` is None where it has not been recorded."""
-        if recorded is None:
-            return float("inf")
+        """Returns what it may be at most."""
         return max(WORSE * recorded, self.aim) if self.disk else WORSE * recorded
 
 
@@ -124,11 +122,14 @@ def main():
     recorded = tomllib.loads(arguments.recorded.read_text()) if arguments.recorded.exists() else {}
     profile = arguments.profile or (BINARY.parent.name if BINARY.parent.name in recorded else "dist")
     known = recorded.setdefault(profile, {})
+    missing = [] if arguments.record else [key for key in keys if key not in known]
+    if missing:
+        give_up(f"[{profile}] of {arguments.recorded} has no {', '.join(missing)}: measure once with --record")
 
     measured, worse, missed = {}, [], []
     for key in keys:
         print(f"\n== {RATIOS[key].title}", flush=True)
-        bound = RATIOS[key].bound(None if arguments.record else known.get(key))
+        bound = float("inf") if arguments.record else RATIOS[key].bound(known[key])
         measured[key] = measure(key, arguments.quick, bound)
         if measured[key] > bound:
             worse.append(key)
