@@ -1,5 +1,6 @@
 """The mixes of the kill loop: who asks for what, of a gateway with which settings, and what happens to it meanwhile."""
 
+import random
 import shutil
 from dataclasses import dataclass, field
 
@@ -132,6 +133,8 @@ class Stage:
             self.rig.fields = ONE | {"n": str(mix.pictures)}
         self.rig.call_simulator("PUT", "/_simulator/scenario", mix.scenario)
         self.seed = seed
+        # One account in the whole run: a job that met the refusal of each, one after the other, would rightly fail.
+        self.refused_key = random.Random(seed).choice(mix.upstream_keys)
         self.clients = None
 
     def begin(self):
@@ -147,8 +150,7 @@ class Stage:
                     "faults": {"submit": "drop_after" if lost else "none", "submit_share": lost}}
         if self.mix.refusals:
             # In the ways in which a service refuses an account: its key, its balance, its rate.
-            keys = self.mix.upstream_keys
-            one = rng.choice(keys)
+            keys, one = self.mix.upstream_keys, self.refused_key
             how = rng.choice(("revoked", "empty", "rate")) if rng.random() < self.mix.refusals else "none"
             scenario["auth"] = {"revoked": [one] if how == "revoked" else []}
             scenario["balance"] = {"empty_keys": [one] if how == "empty" else []}
