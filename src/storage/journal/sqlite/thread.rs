@@ -1,8 +1,9 @@
 //! The journal's thread: the only writer of the database.
 //!
 //! Group commit: the thread drains its queue into one transaction, commits once, and answers every caller. A group is committed
-//! when the first of its records is due, which most records are at once; without a sync if a crash may lose all of them. Reads run on the same thread, between commits, so they
-//! never see what is not durable; each has to be short. Between groups, the thread watches the file, stores the running time,
+//! when the first of its records is due, which most records are at once, but for the time between two commits while many arrive
+//! (`thread/commit_spacing.rs`); without a sync if a crash may lose all of them. Reads run on the same thread, between commits, so
+//! they never see what is not durable; each has to be short. Between groups, the thread watches the file, stores the running time,
 //! and tries a journal that is away.
 
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use crate::storage::journal::record::Record;
 use crate::storage::journal::traits::{Durability, JournalError, Standing};
 
 pub(super) mod check;
+mod commit_spacing;
 pub(in crate::storage::journal) mod file;
 pub(in crate::storage::journal) mod running_clock;
 pub(super) mod shared;
 pub(super) mod writer;
 
+use commit_spacing::CommitSpacing;
 use shared::Shared;
 use writer::Writer;
 
@@ -65,19 +68,21 @@ impl Group {
         self.due = Some(Due { at: before.at.min(due.at), synced: before.synced || due.synced });
     }
 
-    fn is_due(&self) -> bool {
-        self.records.len() >= GROUP_MAX || self.due.is_some_and(|due| due.at <= Instant::now())
+    /// Whether it is committed now, where no commit may begin before `earliest`.
+    fn is_due(&self, earliest: Instant) -> bool {
+        self.records.len() >= GROUP_MAX || self.due.is_some_and(|due| due.at.max(earliest) <= Instant::now())
     }
 
     /// Returns how long the thread may wait for another command.
-    fn wait(&self) -> Duration {
-        self.due.map_or(TICK, |due| due.at.saturating_duration_since(Instant::now()).min(TICK))
+    fn wait(&self, earliest: Instant) -> Duration {
+        self.due.map_or(TICK, |due| due.at.max(earliest).saturating_duration_since(Instant::now()).min(TICK))
     }
 
     /// Writes the records, and leaves an empty group.
-    fn commit(&mut self, writer: &mut Writer) {
+    fn commit(&mut self, writer: &mut Writer, spacing: &mut CommitSpacing) {
         let Self { records, answers, due } = std::mem::take(self);
         let Some(Due { synced, .. }) = due else { return };
+        spacing.on_commit(u32::try_from(records.len()).unwrap_or(u32::MAX), Instant::now());
         for (answer, result) in answers.into_iter().zip(writer.commit(&records, synced)) {
             let _ = answer.send(result);
         }
@@ -166,12 +171,13 @@ impl JournalThread {
 /// Runs until the last handle is dropped or the journal is closed.
 fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
     let mut group = Group::default();
+    let mut spacing = CommitSpacing::new(Instant::now());
     loop {
-        let first = match queue.recv_timeout(group.wait()) {
+        let first = match queue.recv_timeout(group.wait(spacing.next())) {
             Ok(first) => Some(first),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
-                group.commit(&mut writer);
+                group.commit(&mut writer, &mut spacing);
                 return writer.close();
             }
         };
@@ -186,8 +192,10 @@ fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
                 Command::Close(answer) => closing = Some(answer),
             }
         }
-        if group.is_due() || closing.is_some() {
-            group.commit(&mut writer);
+        // A read does not wait for the time between two commits, nor does it miss what was due before it.
+        let earliest = if reads.is_empty() { spacing.next() } else { Instant::now() };
+        if group.is_due(earliest) || closing.is_some() {
+            group.commit(&mut writer, &mut spacing);
         }
         // After the commit: a caller whose record was due before its read sees what was written, and it is durable.
         for read in reads {
