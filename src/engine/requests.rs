@@ -2,6 +2,7 @@
 //! answers from what is stored.
 
 pub(super) mod job_request;
+pub(super) mod progress;
 mod refetch;
 mod start;
 pub(super) mod view;

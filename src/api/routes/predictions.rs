@@ -32,8 +32,8 @@ use crate::api::response::signature::ResultUrls;
 use crate::api::response::status_events::StatusEvents;
 use crate::api::response::streaming::StreamingResponse;
 use crate::api::state::ApiState;
-use crate::engine::{CancelOutcome, JobStatus, JobView, WaitError, Waiter};
-use crate::http::gateway_headers::{PREFERENCE_APPLIED, name_job, qualify_result};
+use crate::engine::{CancelOutcome, JobProgress, JobStatus, JobView, WaitError, Waiter};
+use crate::http::gateway_headers::{PREFERENCE_APPLIED, add_expected, name_job, qualify_result};
 use crate::http::header::{ParsedHeader, list_members};
 use crate::model::{ClientId, Failure, JobId, Timestamp};
 use crate::server::connection::ConnectionHandle;
@@ -178,7 +178,10 @@ async fn get(
         // An outcome that could not be journalled is shown all the same.
         if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&view.status, outcome) {
             view.status = match outcome {
-                Ok(result) => JobStatus::Completed(result),
+                Ok(result) => {
+                    view.cost = state.engine.cost(&result);
+                    JobStatus::Completed(result)
+                }
                 Err(failure) => JobStatus::Failed { failure, at: state.clock.now() },
             };
         }
@@ -236,8 +239,11 @@ async fn show_job(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     name_job(headers, job, &view.purchases);
-    if let JobStatus::UnderWay { expected, .. } = view.status {
+    if let JobStatus::UnderWay { progress: JobProgress { expected, .. }, .. } = view.status {
         headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(expected, now).as_secs()));
+        if let Some(expected) = expected {
+            add_expected(headers, expected.since(now));
+        }
     }
     Ok(response)
 }

@@ -5,22 +5,22 @@
 //! neither, and a view then answers `JournalUnavailable`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::progress::{JobProgress, progress};
 use super::refetch::refetch;
 use super::waiter::Waiter;
 use crate::engine::Engine;
 use crate::engine::cache::StoredAnswer;
 use crate::engine::cache::damaged::DamagedResult;
-use crate::engine::driver::{Driver, Progress};
+use crate::engine::driver::{Driver, ObservedJob};
 use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
-use crate::engine::jobs::rules::class_of;
-use crate::engine::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
+use crate::engine::jobs::{CancelOutcome, JobStage};
 use crate::engine::reuse::AnswerSource;
-use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, PurchaseId, Task, Timestamp, UpstreamId};
+use crate::model::{
+    Choices, ClientId, Cost, Failure, JobId, JobResult, ModelId, PurchaseId, Size, Task, Timestamp, UpstreamId,
+};
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
 /// A job as its client sees it.
@@ -28,9 +28,16 @@ use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 pub(crate) struct JobView {
     pub(crate) task: Task,
     pub(crate) model: ModelId,
+    pub(crate) size: Size,
     pub(crate) choices: Choices,
+    /// Number of pictures requested.
+    pub(crate) n: u8,
+    /// Number of input pictures, without the mask.
+    pub(crate) inputs: u8,
     pub(crate) created: Timestamp,
     pub(crate) status: JobStatus,
+    /// What it has cost; `None` while that is not known.
+    pub(crate) cost: Option<Cost>,
     /// The upstream's ids of its purchases, as far as they are known.
     pub(crate) purchases: Vec<UpstreamId>,
     /// Follows the job without keeping it needed; keeps its pictures while they are being delivered.
@@ -40,10 +47,9 @@ pub(crate) struct JobView {
 /// The status of a job.
 #[derive(Clone, Debug)]
 pub(crate) enum JobStatus {
-    /// `expected` is when it is expected to be done; `None` where nothing is known of that.
     UnderWay {
         stage: JobStage,
-        expected: Option<Timestamp>,
+        progress: JobProgress,
     },
     Completed(Arc<JobResult>),
     Failed {
@@ -61,8 +67,8 @@ impl Engine {
     ///
     /// [`Failure::JournalUnavailable`] when the journal cannot be read.
     pub(crate) async fn view(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
-        if let Some((live, progress)) = self.driver.view(client, job) {
-            return Ok(Some(view_of_live(&self.driver, live, progress)));
+        if let Some(observed) = self.driver.view(client, job) {
+            return Ok(Some(view_of_live(&self.driver, observed)));
         }
         let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
         view_of_stored(&self.driver, stored).await.map(Some)
@@ -96,26 +102,22 @@ async fn stored(driver: &Driver, client: &ClientId, job: JobId) -> Result<Option
     Ok(stored.filter(|stored| stored.record.client == *client))
 }
 
-fn view_of_live(driver: &Arc<Driver>, live: LiveView, progress: watch::Receiver<Progress>) -> JobView {
-    let LiveView { record, stage, open, abandoned } = live;
-    let upstream = progress.borrow().upstream.clone();
-    let now = driver.services.clock.now();
-    let status = if abandoned {
-        JobStatus::Failed { failure: Failure::Abandoned, at: now }
-    } else {
-        JobStatus::UnderWay { stage, expected: expected(driver, &record, &open).map(|left| now.plus(left)) }
-    };
-    view(&record, status, upstream, Waiter::observer(driver, record.id, progress))
+fn view_of_live(driver: &Arc<Driver>, observed: ObservedJob) -> JobView {
+    let (status, upstream) = live_status(driver, &observed);
+    let record = &observed.view.record;
+    // Nothing of a job that is being dropped is bought.
+    let cost = matches!(status, JobStatus::Failed { .. }).then(Cost::default);
+    view(record, status, cost, upstream, Waiter::observer(driver, record.id, observed.progress))
 }
 
-/// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
-fn expected(driver: &Driver, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
-    let mut latencies = driver.latencies();
-    let left = |open: &OpenPurchase| {
-        let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
-        Some(open.starts_in + done_at.saturating_sub(open.age))
+fn live_status(driver: &Driver, observed: &ObservedJob) -> (JobStatus, Vec<UpstreamId>) {
+    let upstream = observed.progress.borrow().upstream.clone();
+    let status = if observed.view.abandoned {
+        JobStatus::Failed { failure: Failure::Abandoned, at: driver.services.clock.now() }
+    } else {
+        JobStatus::UnderWay { stage: observed.view.stage, progress: progress(driver, observed) }
     };
-    open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
+    (status, upstream)
 }
 
 async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobView, Failure> {
@@ -128,13 +130,15 @@ async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobVi
     if let Some(result) = stored_result(&stored) {
         let damaged = if stored.evicted { Vec::new() } else { driver.cache.damaged.find(&stored).await };
         if !damaged.is_empty() {
-            return Ok(view_of_damaged(driver, stored, damaged, result.purchases).await);
+            let cost = driver.cache.rules.cost_of(&result);
+            return Ok(view_of_damaged(driver, stored, damaged, cost, result.purchases).await);
         }
         let result = Arc::new(result);
         let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
         let purchases = result.purchases.clone();
+        let cost = driver.cache.rules.cost_of(&result);
         let waiter = waiter(Ok(result), stored.delivered.is_some());
-        return Ok(view(&stored.record, status, purchases, waiter));
+        return Ok(view(&stored.record, status, cost, purchases, waiter));
     }
     // Neither under way nor ended: its end could not be journalled, and the next start resumes it.
     let end = stored.end().ok_or(Failure::JournalUnavailable)?;
@@ -148,7 +152,8 @@ async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobVi
     });
     let purchases = purchases.collect();
     let waiter = waiter(Err(failure.clone()), false);
-    Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, purchases, waiter))
+    let cost = driver.cache.rules.cost_of_failed(&stored);
+    Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, cost, purchases, waiter))
 }
 
 /// Returns a job whose damaged pictures are fetched again: under way, or lost.
@@ -156,6 +161,7 @@ async fn view_of_damaged(
     driver: &Arc<Driver>,
     stored: StoredJob,
     damaged: Vec<PurchaseId>,
+    cost: Option<Cost>,
     upstream: Vec<UpstreamId>,
 ) -> JobView {
     let record = stored.record.clone();
@@ -164,12 +170,18 @@ async fn view_of_damaged(
     let status = match waiter.outcome(Instant::now()).await {
         Some(Err(failure)) => JobStatus::Failed { failure, at: driver.services.clock.now() },
         Some(Ok(result)) => JobStatus::Completed(result),
-        None => JobStatus::UnderWay { stage: JobStage::Processing, expected: None },
+        None => JobStatus::UnderWay { stage: JobStage::Processing, progress: JobProgress::default() },
     };
-    view(&record, status, upstream, waiter)
+    view(&record, status, cost, upstream, waiter)
 }
 
-fn view(record: &JobRecord, status: JobStatus, purchases: Vec<UpstreamId>, waiter: Waiter) -> JobView {
-    let JobRecord { task, model, choices, created, .. } = record.clone();
-    JobView { task, model, choices, created, status, purchases, waiter }
+fn view(
+    record: &JobRecord,
+    status: JobStatus,
+    cost: Option<Cost>,
+    purchases: Vec<UpstreamId>,
+    waiter: Waiter,
+) -> JobView {
+    let JobRecord { task, model, size, choices, n, inputs, created, .. } = record.clone();
+    JobView { task, model, size, choices, n, inputs, created, status, cost, purchases, waiter }
 }
