@@ -4,9 +4,9 @@ use serde::{Serialize, Serializer};
 
 use super::image_response::warnings::{ResultWarning, warnings};
 use crate::api::error::ApiError;
-use crate::engine::{JobProgress, JobStage, JobStatus, JobView};
+use crate::engine::{JobProgress, JobStage, JobStatus, JobSummary};
 use crate::http::StreamingBody;
-use crate::model::{Failure, JobId, Task, Timestamp};
+use crate::model::{Failure, Task, Timestamp};
 
 /// A job. Times are in seconds since 1970. Its `result` is the response of a synchronous request, which the caller writes
 /// between the two halves of [`PredictionObject::around_result`].
@@ -34,6 +34,8 @@ pub(crate) struct PredictionObject<'a> {
     /// In US dollars; null while it is not known.
     cost_usd: Option<f64>,
     cost_estimated: bool,
+    /// Null unless it is kept.
+    prompt: Option<&'a str>,
     /// The upstream's ids of its purchases.
     predictions: Vec<&'a str>,
     /// Always null here.
@@ -58,9 +60,10 @@ impl Serialize for SerializedError {
 const NO_RESULT: &str = "\"result\":null";
 
 impl<'a> PredictionObject<'a> {
-    pub(crate) fn of(job: JobId, view: &'a JobView, now: Timestamp) -> Self {
+    pub(crate) fn of(view: &'a JobSummary, now: Timestamp) -> Self {
+        let (job, cost) = (view.id, view.state.cost);
         let mut progress = JobProgress::default();
-        let (status, expected, completed_at, error) = match &view.status {
+        let (status, expected, completed_at, error) = match &view.state.status {
             JobStatus::UnderWay { stage, progress: known } => {
                 progress = *known;
                 (status_word(*stage), known.expected, None, None)
@@ -76,7 +79,7 @@ impl<'a> PredictionObject<'a> {
                 ("completed", None, None, Some(ApiError::ResultGone))
             }
         };
-        let warnings = match &view.status {
+        let warnings = match &view.state.status {
             JobStatus::Completed(result) => {
                 progress.percent = Some(100);
                 warnings(result)
@@ -102,13 +105,18 @@ impl<'a> PredictionObject<'a> {
             progress: progress.percent,
             queue_position: progress.queue_position,
             completed_at: completed_at.map(Timestamp::seconds),
-            cost_usd: view.cost.map(|cost| (cost.usd.0 * 1e6).round() / 1e6),
-            cost_estimated: view.cost.is_some_and(|cost| cost.estimated),
-            predictions: view.purchases.iter().map(crate::model::UpstreamId::as_str).collect(),
+            cost_usd: cost.map(|cost| (cost.usd.0 * 1e6).round() / 1e6),
+            cost_estimated: cost.is_some_and(|cost| cost.estimated),
+            prompt: view.prompt.as_deref(),
+            predictions: view.state.purchases.iter().map(crate::model::UpstreamId::as_str).collect(),
             result: None,
             error: error.map(SerializedError),
             warnings,
         }
+    }
+
+    pub(crate) fn status(&self) -> &'static str {
+        self.status
     }
 
     /// Returns the object as JSON, before and after its result.

@@ -38,7 +38,7 @@ impl SentStatus {
 
     /// Returns the status of a view; `None` when the job has ended, which is no stage.
     fn of(view: &JobView) -> Option<Self> {
-        let JobStatus::UnderWay { stage, progress } = view.status else { return None };
+        let JobStatus::UnderWay { stage, progress } = view.summary.state.status else { return None };
         Some(Self { stage, percent: progress.percent, queue_position: progress.queue_position })
     }
 }
@@ -86,7 +86,7 @@ impl StatusEvents {
             return None;
         }
         let view = self.view(engine, job).await?;
-        Some(self.event(job, &view))
+        Some(self.event(&view))
     }
 
     /// Returns the event for the present status, and notes it as sent; `None` when the job has ended.
@@ -94,7 +94,7 @@ impl StatusEvents {
         self.look_at = Instant::now() + LOOK_INTERVAL;
         let view = self.view(engine, job).await?;
         self.sent = Some(SentStatus::of(&view)?);
-        Some(self.event(job, &view))
+        Some(self.event(&view))
     }
 
     /// Looks the job up. A failed look-up omits the event; pictures and errors are sent all the same.
@@ -102,8 +102,8 @@ impl StatusEvents {
         engine.view(&self.client, job).await.ok().flatten()
     }
 
-    fn event(&self, job: JobId, view: &JobView) -> StreamingBody {
-        let object = PredictionObject::of(job, view, self.clock.now());
+    fn event(&self, view: &JobView) -> StreamingBody {
+        let object = PredictionObject::of(&view.summary, self.clock.now());
         StreamingBody::default().text("event: prediction.status\ndata: ").json(&object).text("\n\n")
     }
 }

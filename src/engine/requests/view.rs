@@ -21,11 +21,13 @@ use crate::engine::reuse::AnswerSource;
 use crate::model::{
     Choices, ClientId, Cost, Failure, JobId, JobResult, ModelId, PurchaseId, Size, Task, Timestamp, UpstreamId,
 };
-use crate::storage::journal::{JobRecord, StoredJob, StoredState};
+use crate::storage::JournalError;
+use crate::storage::journal::{JobRecord, StoredJob};
 
 /// A job as its client sees it.
 #[derive(Debug)]
-pub(crate) struct JobView {
+pub(crate) struct JobSummary {
+    pub(crate) id: JobId,
     pub(crate) task: Task,
     pub(crate) model: ModelId,
     pub(crate) size: Size,
@@ -35,11 +37,25 @@ pub(crate) struct JobView {
     /// Number of input pictures, without the mask.
     pub(crate) inputs: u8,
     pub(crate) created: Timestamp,
+    /// `None` unless it is kept.
+    pub(crate) prompt: Option<Arc<str>>,
+    pub(crate) state: JobState,
+}
+
+/// What changes of a job.
+#[derive(Debug)]
+pub(crate) struct JobState {
     pub(crate) status: JobStatus,
     /// What it has cost; `None` while that is not known.
     pub(crate) cost: Option<Cost>,
     /// The upstream's ids of its purchases, as far as they are known.
     pub(crate) purchases: Vec<UpstreamId>,
+}
+
+/// A job that its client looks at.
+#[derive(Debug)]
+pub(crate) struct JobView {
+    pub(crate) summary: JobSummary,
     /// Follows the job without keeping it needed; keeps its pictures while they are being delivered.
     pub(crate) waiter: Waiter,
 }
@@ -94,66 +110,74 @@ impl Engine {
     }
 }
 
-async fn stored(driver: &Driver, client: &ClientId, job: JobId) -> Result<Option<StoredJob>, Failure> {
-    let stored = driver.services.journal.job(job).await.map_err(|error| {
-        tracing::error!(%error, "the journal cannot be read; the request is refused");
-        Failure::JournalUnavailable
-    })?;
-    Ok(stored.filter(|stored| stored.record.client == *client))
+pub(super) async fn stored(driver: &Driver, client: &ClientId, job: JobId) -> Result<Option<StoredJob>, Failure> {
+    let stored = driver.services.journal.job(job).await.map_err(|error| unreadable(&error))?;
+    Ok(stored.filter(|stored| stored.record.client == *client && !stored.deleted))
+}
+
+/// Logs that the journal cannot be read, and returns the failure of the request.
+pub(super) fn unreadable(error: &JournalError) -> Failure {
+    tracing::error!(%error, "the journal cannot be read; the request is refused");
+    Failure::JournalUnavailable
 }
 
 fn view_of_live(driver: &Arc<Driver>, observed: ObservedJob) -> JobView {
-    let (status, upstream) = live_status(driver, &observed);
-    let record = &observed.view.record;
-    // Nothing of a job that is being dropped is bought.
-    let cost = matches!(status, JobStatus::Failed { .. }).then(Cost::default);
-    view(record, status, cost, upstream, Waiter::observer(driver, record.id, observed.progress))
+    let summary = summary_of_live(driver, &observed);
+    let waiter = Waiter::observer(driver, summary.id, observed.progress);
+    JobView { summary, waiter }
 }
 
-fn live_status(driver: &Driver, observed: &ObservedJob) -> (JobStatus, Vec<UpstreamId>) {
-    let upstream = observed.progress.borrow().upstream.clone();
-    let status = if observed.view.abandoned {
-        JobStatus::Failed { failure: Failure::Abandoned, at: driver.services.clock.now() }
+/// Returns a live job as its client sees it.
+pub(super) fn summary_of_live(driver: &Driver, observed: &ObservedJob) -> JobSummary {
+    let purchases = observed.progress.borrow().upstream.clone();
+    let state = if observed.view.abandoned {
+        let status = JobStatus::Failed { failure: Failure::Abandoned, at: driver.services.clock.now() };
+        // Nothing of a job that is being dropped is bought.
+        JobState { status, cost: Some(Cost::default()), purchases }
     } else {
-        JobStatus::UnderWay { stage: observed.view.stage, progress: progress(driver, observed) }
+        let status = JobStatus::UnderWay { stage: observed.view.stage, progress: progress(driver, observed) };
+        JobState { status, cost: None, purchases }
     };
-    (status, upstream)
+    summary(&observed.view.record, state)
 }
 
 async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobView, Failure> {
     let job = stored.record.id;
-    let waiter = |outcome, delivered_before| {
-        let counted = driver.cache.waiters.add(job);
-        let source = AnswerSource::Joined;
-        Waiter::of_stored(driver, StoredAnswer { job, outcome, source, delivered_before, counted })
-    };
-    if let Some(result) = stored_result(&stored) {
-        let damaged = if stored.evicted { Vec::new() } else { driver.cache.damaged.find(&stored).await };
-        if !damaged.is_empty() {
-            let cost = driver.cache.rules.cost_of(&result);
-            return Ok(view_of_damaged(driver, stored, damaged, cost, result.purchases).await);
+    let state = stored_state(driver, &stored);
+    let outcome = match &state.status {
+        JobStatus::Completed(result) => {
+            let damaged = driver.cache.damaged.find(&stored).await;
+            if !damaged.is_empty() {
+                return Ok(view_of_damaged(driver, stored, damaged, state).await);
+            }
+            Ok(Arc::clone(result))
         }
-        let result = Arc::new(result);
-        let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
-        let purchases = result.purchases.clone();
-        let cost = driver.cache.rules.cost_of(&result);
-        let waiter = waiter(Ok(result), stored.delivered.is_some());
-        return Ok(view(&stored.record, status, cost, purchases, waiter));
+        JobStatus::Evicted => Err(Failure::ResultLost { message: "it is no longer stored".to_owned() }),
+        JobStatus::Failed { failure, .. } => Err(failure.clone()),
+        // Its end could not be journalled, and the next start resumes it.
+        JobStatus::UnderWay { .. } => return Err(Failure::JournalUnavailable),
+    };
+    let (counted, delivered_before) = (driver.cache.waiters.add(job), stored.delivered.is_some());
+    let answer = StoredAnswer { job, outcome, source: AnswerSource::Joined, delivered_before, counted };
+    Ok(JobView { summary: summary(&stored.record, state), waiter: Waiter::of_stored(driver, answer) })
+}
+
+/// Returns the state of a stored job. One that is neither under way nor ended is shown as under way. Whether its pictures are
+/// intact is not looked at.
+pub(super) fn stored_state(driver: &Driver, stored: &StoredJob) -> JobState {
+    if let Some(result) = stored_result(stored) {
+        let (cost, purchases) = (driver.cache.rules.cost_of(&result), result.purchases.clone());
+        let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::new(result)) };
+        return JobState { status, cost, purchases };
     }
-    // Neither under way nor ended: its end could not be journalled, and the next start resumes it.
-    let end = stored.end().ok_or(Failure::JournalUnavailable)?;
-    let failure = stored_failure(&stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
-    let purchases = stored.purchases.iter().filter_map(|purchase| match &purchase.state {
-        StoredState::Failed { upstream, .. } => upstream.clone(),
-        StoredState::Intent
-        | StoredState::Committing { .. }
-        | StoredState::Accepted { .. }
-        | StoredState::Resolved { .. } => None,
-    });
-    let purchases = purchases.collect();
-    let waiter = waiter(Err(failure.clone()), false);
-    let cost = driver.cache.rules.cost_of_failed(&stored);
-    Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, cost, purchases, waiter))
+    let purchases = stored.purchases.iter().filter_map(|purchase| purchase.state.upstream().cloned()).collect();
+    let Some(end) = stored.end() else {
+        let status = JobStatus::UnderWay { stage: JobStage::Processing, progress: JobProgress::default() };
+        return JobState { status, cost: None, purchases };
+    };
+    let failure = stored_failure(stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
+    let cost = driver.cache.rules.cost_of_failed(stored);
+    JobState { status: JobStatus::Failed { failure, at: end.at }, cost, purchases }
 }
 
 /// Returns a job whose damaged pictures are fetched again: under way, or lost.
@@ -161,27 +185,20 @@ async fn view_of_damaged(
     driver: &Arc<Driver>,
     stored: StoredJob,
     damaged: Vec<PurchaseId>,
-    cost: Option<Cost>,
-    upstream: Vec<UpstreamId>,
+    mut state: JobState,
 ) -> JobView {
     let record = stored.record.clone();
     let counted = driver.cache.waiters.add(record.id);
     let mut waiter = refetch(driver, DamagedResult { stored, purchases: damaged, counted });
-    let status = match waiter.outcome(Instant::now()).await {
+    state.status = match waiter.outcome(Instant::now()).await {
         Some(Err(failure)) => JobStatus::Failed { failure, at: driver.services.clock.now() },
         Some(Ok(result)) => JobStatus::Completed(result),
         None => JobStatus::UnderWay { stage: JobStage::Processing, progress: JobProgress::default() },
     };
-    view(&record, status, cost, upstream, waiter)
+    JobView { summary: summary(&record, state), waiter }
 }
 
-fn view(
-    record: &JobRecord,
-    status: JobStatus,
-    cost: Option<Cost>,
-    purchases: Vec<UpstreamId>,
-    waiter: Waiter,
-) -> JobView {
-    let JobRecord { task, model, size, choices, n, inputs, created, .. } = record.clone();
-    JobView { task, model, size, choices, n, inputs, created, status, cost, purchases, waiter }
+pub(super) fn summary(record: &JobRecord, state: JobState) -> JobSummary {
+    let JobRecord { id, task, model, size, choices, n, inputs, created, prompt, .. } = record.clone();
+    JobSummary { id, task, model, size, choices, n, inputs, created, prompt, state }
 }
