@@ -52,4 +52,5 @@ mod model;
 mod polling;
 mod storage;
 mod upstream;
+mod web;
 mod webhooks;
