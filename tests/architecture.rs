@@ -34,8 +34,10 @@ const ARROWS: Arrows<'_> = Arrows {
     // In the order a request travels.
     modules: &[
         // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
-        ("api", &["admission", "engine", "input_urls", "webhooks", "http", "server", "storage"]),
+        ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage"]),
         ("admission", &["storage"]),
+        // Changes while the gateway runs: of clients and accounts, of purchases, of the configuration.
+        ("admin", &["admission", "budget", "storage"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
         ("polling", &[]),
@@ -51,6 +53,8 @@ const ARROWS: Arrows<'_> = Arrows {
         ("operator", &["engine", "budget", "admission", "server"]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
+        // Files that are embedded, and how they are served.
+        ("web", &[]),
         ("http", &[]),
         ("server", &[]),
     ],
@@ -63,7 +67,7 @@ const ARROWS: Arrows<'_> = Arrows {
         ("simulator", &["lifecycle", "server"]),
     ],
     foundations: &["model", "config", "telemetry", "lifecycle"],
-    wiring: &["lib", "main", "app", "benching", "fuzzing"],
+    wiring: &["lib", "main", "app", "cli", "benching", "fuzzing"],
 };
 
 /// Modules whose purpose is to re-export.

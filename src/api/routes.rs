@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::middleware::Handlers;
 use super::request::context::{DEPLOYMENT, RequestContext};
 use super::state::ApiState;
+use crate::config::WebPages;
 use crate::model::Task;
 
 mod accepted;
@@ -26,6 +27,7 @@ mod models;
 mod paths;
 mod predictions;
 mod results;
+mod web;
 
 use accepted::{Endpoint, create};
 
@@ -91,9 +93,13 @@ fn router(state: Arc<ApiState>) -> Router {
             .route(&at("/images/generations"), post(images::generations))
             .route(&at("/chat/completions"), post(chat::completions));
     }
-    for path in ["/", "/v1", "/v1/"] {
+    for path in ["/v1", "/v1/"] {
         router = router.route(path, get(gateway::index));
     }
+    router = match state.server.addresses.web {
+        WebPages::On => router.route("/", get(web::index)).route("/web/{file}", get(web::file)),
+        WebPages::Off => router.route("/", get(gateway::index)),
+    };
     for path in ["/health", "/healthz", "/livez", "/ping"] {
         router = router.route(path, get(gateway::health));
     }

@@ -12,7 +12,8 @@
 //!   carry no `Origin`, such as a form sent with GET, or a picture in a page.
 //!
 //! Programs send neither `Origin` nor `Sec-Fetch-Site`, and are not affected. Addresses of results are open to pages as
-//! pictures are: the signature replaces the key, any page can show one, and scripts can read one only from a listed origin.
+//! pictures are: the signature replaces the key, any page can show one, and scripts can read one only from a listed origin. So is
+//! `/`, which has no data: other pages may link to the playground.
 //!
 //! A listed page learns its rights from the CORS headers. Cookies and other credentials of the browser are never allowed,
 //! because the gateway has none.
@@ -120,7 +121,7 @@ impl OriginPolicy {
             HostError::Foreign(host) => ApiError::ForeignHost { host },
             HostError::Missing | HostError::Several | HostError::Malformed => ApiError::BadHost { problem },
         })?;
-        if is_result(method, uri.path()) {
+        if is_result(method, uri.path()) || is_index(method, uri.path()) {
             return Ok(());
         }
         let origins: Vec<&HeaderValue> = headers.get_all(ORIGIN).iter().collect();
@@ -168,6 +169,11 @@ fn is_result(method: &Method, path: &str) -> bool {
     let path = path.strip_prefix("/openai").unwrap_or(path);
     let path = path.strip_prefix("/v1").unwrap_or(path);
     matches!(*method, Method::GET | Method::HEAD) && path.starts_with("/results/")
+}
+
+/// Whether a request reads what any page may link to.
+fn is_index(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && path == "/"
 }
 
 #[cfg(test)]
