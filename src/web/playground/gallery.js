@@ -12,9 +12,12 @@ let more = false;
 /** Counts loads: an answer to an earlier question is dropped. */
 let question = 0;
 let loading = false;
+let isSetUp = false;
 
 export function setUp(models) {
   fill(byId("filter-model"), make("option", { value: "" }, "every model"), models.map((id) => make("option", { value: id }, id)));
+  if (isSetUp) return;
+  isSetUp = true;
   let typing;
   byId("filter-text").addEventListener("input", () => {
     clearTimeout(typing);

@@ -6,7 +6,10 @@ import { newestJobs, problem } from "./jobs.js";
 import { encode } from "./request.js";
 
 /** How long the page waits for the edit to be under way before it breaks the connection anyway, in seconds. */
-const PATIENCE = 60;
+const PATIENCE = 120;
+/** When the connection is broken: in this part of the expected time, within bounds in seconds. */
+const MIDDLE = 0.4;
+const [SOONEST, LATEST] = [1.5, 10];
 const SAMPLES = ["make it a winter night", "turn it into a sunset", "as an ink drawing", "in sepia, as an old photograph", "a neon city at night", "covered with fresh snow"];
 
 const STEPS = ["Ask, and wait for the answer", "Break the connection in the middle", "Ask again with the same request"];
@@ -75,7 +78,9 @@ async function story(request, mark, price) {
   while (!early && !failure && now() - begun < PATIENCE) {
     mark(0, `Waiting for ${duration(now() - begun)}${job ? `: ${job.status}` : ""} …`, "");
     job = (await newestJobs()).find(({ id }) => !before.has(id)) ?? job;
-    if (job?.status === "processing" || job?.status === "completed") break;
+    const expected = job?.expected_completion ? (job.expected_completion - job.created) * MIDDLE : 0;
+    const due = now() - begun >= Math.min(LATEST, Math.max(SOONEST, expected));
+    if (due && (job?.status === "processing" || job?.status === "completed")) break;
     await new Promise((resolve) => setTimeout(resolve, 250));
   }
   if (failure) throw failure;
