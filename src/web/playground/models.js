@@ -6,6 +6,11 @@ import { getJson } from "./api.js";
 const MAIN = { size: "Size", quality: "Quality", n: "Number", background: "Background", output_format: "Output format" };
 const MORE = { moderation: "Moderation", input_fidelity: "Input fidelity" };
 const CUSTOM = "custom";
+/** What most models take, for a gateway that does not say it. */
+const USUAL = {
+  mask: true, n_max: 10, price: {},
+  parameters: { size: { values: ["auto", "1024x1024", "1536x1024", "1024x1536"], default: "auto" }, quality: { values: ["low", "medium", "high"], default: "medium" }, output_format: { values: ["png", "jpeg", "webp"], default: "png" } },
+};
 
 let models = [];
 let changed = () => {};
@@ -14,7 +19,7 @@ let changed = () => {};
 export async function loadModels(listener, wanted) {
   changed = listener;
   const list = await getJson("v1/models?x_gateway=true");
-  models = list.data.filter((model) => model.x_gateway);
+  models = list.data.map((model) => ({ x_gateway: USUAL, ...model }));
   fill(byId("model"), models.map(({ id }) => make("option", { value: id, textContent: id })));
   byId("model").onchange = () => {
     showControls(chosen());
