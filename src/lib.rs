@@ -30,6 +30,7 @@ pub mod app;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod benching;
+pub mod cli;
 pub mod config;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -63,7 +63,7 @@ const ARROWS: Arrows<'_> = Arrows {
         ("simulator", &["lifecycle", "server"]),
     ],
     foundations: &["model", "config", "telemetry", "lifecycle"],
-    wiring: &["lib", "main", "app", "benching", "fuzzing"],
+    wiring: &["lib", "main", "app", "cli", "benching", "fuzzing"],
 };
 
 /// Modules whose purpose is to re-export.
@@ -83,8 +83,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("ledger", &["axum", "reqwest", "hyper"]),
 ];
 
-/// Modules that build HTTP clients. `webhooks` does too, under a rule of its own.
-const HTTP_CLIENTS: &[&str] = &["upstream", "simulator"];
+/// Modules that build HTTP clients; `cli` is a client of gateways. `webhooks` does too, under a rule of its own.
+const HTTP_CLIENTS: &[&str] = &["upstream", "simulator", "cli"];
 
 /// Entries of a folder below `src`, files and folders together.
 const WIDTH: usize = 12;
