@@ -259,7 +259,7 @@ async fn the_prompt_may_come_from_standard_input() {
     let program = client_of(&gateway.address(), ALICE);
     let run = program.run_with_input(&["edit", "cat.png", "-", "-o", "out.png"], "from a pipe\n").await;
     assert_eq!(run.code, Some(0), "{run:?}");
-    assert_eq!(upstream.prediction().await["prompt"], "from a pipe");
+    assert_eq!(upstream.prediction().await["parameters"]["prompt"], "from a pipe");
 }
 
 #[tokio::test]
