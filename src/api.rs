@@ -45,6 +45,7 @@ use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, Clock};
 use crate::server::accept::{HttpService, Refusals};
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 use crate::webhooks::Webhooks;
 
 mod error;
@@ -87,6 +88,7 @@ pub(crate) struct ApiServices {
     /// Marks every response as made by the sandbox.
     pub(crate) sandbox: bool,
     pub(crate) logged_requests: LoggedRequests,
+    pub(crate) recent: RecentRequests,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
 }
@@ -113,12 +115,13 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         signing_key,
         sandbox,
         logged_requests,
+        recent,
         lifecycle,
         metrics,
     } = services;
-    let request_log = RequestLog::new(sandbox, logged_requests, &metrics);
+    let request_log = RequestLog::new(sandbox, logged_requests, &metrics, recent.clone());
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
-    let outcomes = ResponseOutcomes::new(&metrics);
+    let outcomes = ResponseOutcomes::new(&metrics, recent);
     let converter = PictureConverter::new(&server.conversions, &metrics);
     let inputs = InputConverter::new(&server.conversions, &metrics);
     let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);

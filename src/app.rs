@@ -13,12 +13,15 @@ use crate::operator;
 use crate::server::hosts::HostRules;
 use crate::simulator::{Options, Profile};
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 
 mod backend;
 mod banner;
 mod check;
+mod key_query;
 mod learned;
 mod listeners;
+mod readiness;
 mod repair;
 mod simulator;
 mod sources;
@@ -56,6 +59,7 @@ impl Gateway {
     pub async fn start(config: Config, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
+        let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
@@ -66,7 +70,10 @@ impl Gateway {
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
         let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, upstream).await?;
-        let Backend { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage } = backend;
+        let Backend { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage, gptproto } =
+            backend;
+
+        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
         let Config { mut server, mut operator, upstream, log, .. } = config;
@@ -84,6 +91,7 @@ impl Gateway {
             listeners,
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            recent: recent.clone(),
             sandbox,
         };
         let api = api::service(api::ApiServices {
@@ -98,6 +106,7 @@ impl Gateway {
             signing_key,
             sandbox,
             logged_requests: log.requests,
+            recent,
             lifecycle: lifecycle.clone(),
             metrics,
         });

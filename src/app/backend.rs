@@ -35,6 +35,8 @@ pub(super) struct Backend {
     pub(super) input_urls: Option<InputUrls>,
     pub(super) signing_key: SigningKey,
     pub(super) storage: OpenStorage,
+    /// For questions that the engine never asks.
+    pub(super) gptproto: GptProto,
 }
 
 /// What is open until the process ends.
@@ -117,7 +119,7 @@ impl Backend {
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
             completion_listener: Arc::new(webhooks.clone()),
-            upstream: upstream(gptproto),
+            upstream: upstream(gptproto.clone()),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
             state: state.clone(),
@@ -134,7 +136,7 @@ impl Backend {
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
         lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };
-        Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage })
+        Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage, gptproto })
     }
 }
 

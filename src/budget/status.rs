@@ -42,6 +42,12 @@ pub(crate) struct AccountStatus {
     /// Submits per minute, as configured and as learned from 429s.
     pub(crate) submits_per_minute_max: u32,
     pub(crate) submits_per_minute_learned: f64,
+    /// Whether it can buy, as far as that is known.
+    pub(crate) ready: bool,
+    /// Why it cannot, and what to do.
+    pub(crate) obstacle: Option<&'static str>,
+    /// Calls that the upstream refused since the start, by what the refusal concerns.
+    pub(crate) pushbacks: BTreeMap<&'static str, u64>,
     /// The pauses and cooldowns that are active.
     pub(crate) pauses: Vec<PauseStatus>,
 }
@@ -95,6 +101,7 @@ impl AccountStatus {
             model: Some(model.to_string()),
             seconds: seconds(until),
         }));
+        let obstacle = account.obstacle(now);
         Self {
             name: account.id.to_string(),
             in_flight: account.in_flight.count(),
@@ -102,6 +109,9 @@ impl AccountStatus {
             in_flight_learned: account.submit_limit.concurrency(),
             submits_per_minute_max: account.submits_per_minute_max.get(),
             submits_per_minute_learned: account.submit_limit.submits_per_minute(),
+            ready: obstacle.is_none(),
+            obstacle,
+            pushbacks: BTreeMap::new(),
             pauses,
         }
     }
@@ -114,6 +124,7 @@ pub(super) struct BudgetMetrics {
     queued_submits: Gauge,
     queued_submits_by_client: Family<ClientLabel, Gauge>,
     queued_upload_bytes: Gauge,
+    ready: Family<AccountLabel, Gauge>,
     in_flight: Family<AccountLabel, Gauge>,
     in_flight_max: Family<AccountLabel, Gauge>,
     submits_per_minute_max: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
@@ -125,6 +136,9 @@ struct CallLabels {
     account: String,
     call: &'static str,
 }
+
+/// What a refusal can concern.
+const CONCERNS: [&str; 5] = ["submit", "poll", "model", "permission", "key"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PushbackLabels {
@@ -174,6 +188,11 @@ impl BudgetMetrics {
                 "Bytes of the uploads of queued submits",
                 own.queued_upload_bytes.clone(),
             );
+            registry.register(
+                "ready",
+                "1 while an account can buy as far as that is known, 0 while its key is refused, its balance empty or the upstream unreachable",
+                own.ready.clone(),
+            );
             registry.register("in_flight", "Predictions in flight at the upstream, by account", own.in_flight.clone());
             registry.register(
                 "in_flight_max",
@@ -202,6 +221,15 @@ impl BudgetMetrics {
         self.pushbacks.get_or_create(&PushbackLabels { account: account.to_string(), concerns }).inc();
     }
 
+    /// Returns the calls that the upstream refused an account, by what the refusal concerns, where there are any.
+    pub(super) fn pushbacks_of(&self, account: &str) -> BTreeMap<&'static str, u64> {
+        let counted = |concerns: &'static str| {
+            let labels = PushbackLabels { account: account.to_owned(), concerns };
+            self.pushbacks.get(&labels).map(|count| (concerns, count.get()))
+        };
+        CONCERNS.into_iter().filter_map(counted).collect()
+    }
+
     pub(super) fn refresh(&self, status: &Status) {
         let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.queued_submits.set(whole(status.queued_submits));
@@ -214,6 +242,7 @@ impl BudgetMetrics {
         self.paused_seconds.clear();
         for account in &status.accounts {
             let label = AccountLabel { account: account.name.clone() };
+            self.ready.get_or_create(&label).set(i64::from(account.ready));
             self.in_flight.get_or_create(&label).set(whole(account.in_flight));
             self.in_flight_max.get_or_create(&label).set(whole(account.in_flight_learned));
             self.submits_per_minute_max.get_or_create(&label).set(account.submits_per_minute_learned);

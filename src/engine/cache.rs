@@ -14,7 +14,7 @@ use super::metrics::EngineMetrics;
 use super::reuse::{AnswerSource, ReusePolicy, ReuseWindows, StoredCandidate};
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::model::{
-    ByteSource, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, RunningTime, StoredPicture,
+    ByteSource, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, RunningTime, StoredPicture, Usd,
 };
 use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
@@ -72,6 +72,8 @@ struct Recent {
     ended: RunningTime,
     /// A client has received it, or is receiving it.
     delivered: bool,
+    /// What it costs by the catalogue.
+    usd: Usd,
 }
 
 /// What answers a request, with the request counted as waiting for it.
@@ -255,7 +257,7 @@ impl ResultCache {
             self.recent.invalidate(&fingerprint);
             return None;
         }
-        self.metrics.hit();
+        self.metrics.hit(recent.usd);
         if !recent.delivered {
             // This answer is the first that may be received, which is journalled.
             self.recent.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
@@ -302,10 +304,10 @@ impl ResultCache {
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
         if candidate.shareable && self.is_on() && delivered_before {
-            self.remember(stored.record.fingerprint, &result, ended, true);
+            self.remember(&stored.record, &result, ended, true);
         }
         let source = if delivered_before && shared {
-            self.metrics.hit();
+            self.metrics.hit(self.price(&stored.record));
             AnswerSource::Hit(candidate.age)
         } else {
             self.count_joined(&stored.record);
@@ -331,13 +333,14 @@ impl ResultCache {
             && result.is_as_requested()
             && self.is_on()
         {
-            self.remember(record.fingerprint, result, self.journal.running_time(), false);
+            self.remember(record, result, self.journal.running_time(), false);
         }
     }
 
     /// Remembers a complete result whose job ended at this running time.
-    fn remember(&self, fingerprint: Fingerprint, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
-        self.recent.insert(fingerprint, Recent { result: Arc::clone(result), ended, delivered });
+    fn remember(&self, record: &JobRecord, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
+        let recent = Recent { result: Arc::clone(result), ended, delivered, usd: self.price(record) };
+        self.recent.insert(record.fingerprint, recent);
     }
 
     /// Opens one picture of a stored job; `None` when it does not exist, or not any more.
@@ -371,7 +374,12 @@ impl ResultCache {
 
     /// Counts a purchase that was avoided.
     pub(super) fn count_joined(&self, record: &JobRecord) {
-        self.metrics.joined(self.rules.price(record, record.n).unwrap_or_default());
+        self.metrics.joined(self.price(record));
+    }
+
+    /// Returns what a job costs by the catalogue.
+    fn price(&self, record: &JobRecord) -> Usd {
+        self.rules.price(record, record.n).unwrap_or_default()
     }
 }
 

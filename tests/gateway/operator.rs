@@ -1,6 +1,6 @@
 //! The operator listener.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Edit, Gateway, UPSTREAM_KEY, Upstream, until};
 
@@ -10,6 +10,96 @@ async fn a_running_gateway_is_healthy_and_ready() {
     let gateway = Gateway::on(&upstream).await;
     assert_eq!(gateway.page("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(gateway.page("/readyz").await, (200, "ready\n".to_owned()));
+}
+
+async fn is_not_ready(gateway: &Gateway, words: &str) -> bool {
+    let (status, text) = gateway.page("/readyz").await;
+    status == 503 && text.starts_with("not ready: no account can buy (default: ") && text.contains(words)
+}
+
+/// The value of a metric with these labels.
+async fn metric(gateway: &Gateway, series: &str) -> f64 {
+    let (_, page) = gateway.page("/metrics").await;
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_known_before_the_first_picture_until_it_is_accepted() {
+    let upstream = Upstream::with(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    until("the key is known to be refused", async || is_not_ready(&gateway, "refuses the key; replace it").await).await;
+    assert_eq!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await, 0.0);
+    assert_eq!(upstream.submits().await, 0, "nothing was bought to find that out");
+    upstream.set(json!({"auth": {"revoked": []}})).await;
+    until("it is ready again", async || gateway.page("/readyz").await.0 == 200).await;
+    assert_eq!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn one_account_that_can_buy_is_enough() {
+    let upstream = Upstream::with(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
+    let others = ("GPTPROTO_API_KEYS", "other:sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-other");
+    let gateway = Gateway::with(&upstream, &[others]).await;
+    until("the first account is known to be refused", async || {
+        metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await == 0.0
+    })
+    .await;
+    assert_eq!(gateway.page("/readyz").await.0, 200);
+    gateway.alice().edit(&Edit::new("by the other")).await.picture();
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_reached_is_reported_after_several_questions_and_purchases_count_too() {
+    // A port on which nothing listens.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::at(&format!("http://{closed}"), &[("upstream.submit_attempts_max", "1")]).await;
+    assert_eq!(gateway.page("/readyz").await.0, 200, "one failure proves nothing");
+    until("it is known to be unreachable", async || is_not_ready(&gateway, "cannot be reached").await).await;
+
+    // A gateway that was ready, and whose key is revoked while it runs: a purchase learns it.
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.account_cooldown_max_s", "1")]).await;
+    gateway.alice().edit(&Edit::new("well")).await.picture();
+    upstream.set(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
+    gateway.alice().edit(&Edit::new("refused")).await.is_refused(502, "upstream_key_refused");
+    assert!(is_not_ready(&gateway, "refuses the key").await);
+    assert_eq!(gateway.alice().edit(&Edit::new("well")).await.cache(), "hit", "what is stored is served all the same");
+    upstream.set(json!({"auth": {"revoked": []}})).await;
+    gateway.alice().edit(&Edit::new("accepted again")).await.picture();
+    assert_eq!(gateway.page("/readyz").await.0, 200, "a purchase that is accepted ends it");
+}
+
+#[tokio::test]
+async fn failed_requests_are_kept_with_their_story() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let alice = gateway.alice();
+    alice.edit(&Edit::new("a prompt that is shown nowhere")).await.picture();
+    alice.edit(&Edit::new("a prompt that is shown nowhere")).await.picture();
+    upstream.fault("submit", "drop_after", 1).await;
+    let lost = alice.edit(&Edit::new("lost")).await;
+    alice.edit(&Edit::bare("no picture")).await.is_refused(400, "missing_required_parameter");
+    upstream.fault("submit", "drop_after", 1).await;
+    let streamed = alice.edit(&Edit::new("streamed").field("stream", "true")).await;
+
+    let (_, text) = gateway.page("/status.json").await;
+    assert!(!text.contains("shown nowhere"), "{text}");
+    let status: Value = serde_json::from_str(&text).unwrap();
+    let outcomes: Vec<&str> =
+        status["recent_requests"].as_array().unwrap().iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["unknown", "refused", "unknown", "hit", "made"], "{status}");
+    let failures = status["recent_failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 2, "a client's own mistake is none: {status}");
+    let (failure, job) = (&failures[1], lost.header("x-gateway-prediction"));
+    assert_eq!(failure["request"], lost.header("x-request-id"));
+    assert_eq!(failures[0]["request"], streamed.header("x-request-id"), "{status}");
+    for (name, value) in [("client", "alice"), ("code", "submission_outcome_unknown"), ("payment", "unknown")] {
+        assert_eq!(failure[name], value, "{failure}");
+    }
+    let help = failure["help"].as_str().unwrap();
+    assert!(help.starts_with("gptproto-gateway ledger resolve pred_") && help.contains(job), "{failure}");
+    assert!(failure["money"].as_str().unwrap().contains("may have been bought"), "{failure}");
 }
 
 #[tokio::test]

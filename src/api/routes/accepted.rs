@@ -259,12 +259,14 @@ impl AcceptedRequest {
         let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
         let ended = self.waiter.outcome(Instant::now()).await;
         let urls = self.urls.clone();
+        let entry = outcome.entry();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let events = match streaming.shape.completion() {
             Some(_) => Events::of_completion(streaming, urls),
             None => Events::new(streaming),
         };
         let mut response = events.into_response();
+        response.extensions_mut().insert(entry);
         name_job(response.headers_mut(), job, &purchases);
         if let Some(Ok(result)) = ended {
             qualify_result(response.headers_mut(), &result);
@@ -281,8 +283,10 @@ impl AcceptedRequest {
         }
         let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
         let urls = self.urls.clone();
+        let entry = outcome.entry();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let mut response = PaddedJson::new(streaming, urls).into_response();
+        response.extensions_mut().insert(entry);
         name_job(response.headers_mut(), job, &purchases);
         Ok(response)
     }
