@@ -50,4 +50,5 @@ mod model;
 mod polling;
 mod storage;
 mod upstream;
+mod web;
 mod webhooks;

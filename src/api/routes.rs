@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::middleware::Handlers;
 use super::request::context::{DEPLOYMENT, RequestContext};
 use super::state::ApiState;
+use crate::config::WebPages;
 use crate::model::Task;
 
 mod accepted;
@@ -26,6 +27,7 @@ mod models;
 mod paths;
 mod predictions;
 mod results;
+mod web;
 
 use accepted::{Endpoint, create};
 
@@ -77,6 +79,7 @@ fn router(state: Arc<ApiState>) -> Router {
                 .route(&at("/responses"), post(chat::responses))
                 .route(&at("/models"), get(models::index))
                 .route(&at("/inputs/{token}"), get(inputs::show))
+                .route(&at("/predictions"), get(predictions::index))
                 .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
                 .route(&at("/results/{job}/{index}"), get(results::show));
         }
@@ -90,9 +93,13 @@ fn router(state: Arc<ApiState>) -> Router {
             .route(&at("/images/generations"), post(images::generations))
             .route(&at("/chat/completions"), post(chat::completions));
     }
-    for path in ["/", "/v1", "/v1/"] {
+    for path in ["/v1", "/v1/"] {
         router = router.route(path, get(gateway::index));
     }
+    router = match state.server.addresses.web {
+        WebPages::On => router.route("/", get(web::index)).route("/web/{file}", get(web::file)),
+        WebPages::Off => router.route("/", get(gateway::index)),
+    };
     for path in ["/health", "/healthz", "/livez", "/ping"] {
         router = router.route(path, get(gateway::health));
     }
@@ -132,7 +139,7 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri, routed: Uri
     }
     let allow = match routed.path() {
         path if path.contains("/images/") || path.contains("/chat/") || path.contains("/responses") => "POST",
-        path if path.contains("/predictions/") => "GET, DELETE",
+        path if path.trim_end_matches('/').contains("/predictions/") => "GET, DELETE",
         _ => "GET",
     };
     ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()

@@ -104,6 +104,7 @@ mod tests {
             ms: 1,
             payment: Payment::Unknown,
             usd: None,
+            usd_estimated: false,
             prediction: prediction.map(str::to_owned),
             cause: None,
         })

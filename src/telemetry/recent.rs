@@ -98,6 +98,8 @@ pub(crate) struct EndedRequest {
     pub(crate) payment: Payment,
     /// What it cost, where that is known.
     pub(crate) usd: Option<f64>,
+    /// That is an estimate.
+    pub(crate) usd_estimated: bool,
     /// The id of its job.
     pub(crate) prediction: Option<String>,
     /// What the log says of a failure.
@@ -110,6 +112,9 @@ impl EndedRequest {
     pub(crate) fn failed(&mut self, failure: RequestFailure) {
         let RequestFailure { outcome, payment, code, cause } = failure;
         (self.outcome, self.payment, self.code, self.cause) = (outcome, payment, code, cause);
+        if payment == Payment::NotBought {
+            self.usd = None;
+        }
     }
 }
 
@@ -236,6 +241,7 @@ mod tests {
             ms,
             payment,
             usd: None,
+            usd_estimated: false,
             prediction: None,
             cause: None,
         }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
 use crate::config::LoggedRequests;
-use crate::http::gateway_headers::{HIT, SANDBOX};
+use crate::http::gateway_headers::{COST_ESTIMATED, COST_USD, HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
 use crate::model::{ClientId, Clock, JobId, ModelId, SystemClock};
 use crate::telemetry::recent::{EndedLater, EndedRequest, Payment, RecentRequests, RequestOutcome};
@@ -179,7 +179,8 @@ impl LoggedRequest<'_> {
             code: "ok",
             ms: whole_millis(duration),
             payment,
-            usd: None,
+            usd: number(response, &COST_USD),
+            usd_estimated: response.headers().contains_key(COST_ESTIMATED),
             prediction: fields.job.map(|job| job.to_string()),
             cause: None,
         })
@@ -213,6 +214,11 @@ impl LoggedRequest<'_> {
             line!(info);
         }
     }
+}
+
+/// Returns the number in a header of a response.
+fn number(response: &Response, header: &HeaderName) -> Option<f64> {
+    response.headers().get(header)?.to_str().ok()?.parse().ok()
 }
 
 impl RequestLog {
