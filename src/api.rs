@@ -38,6 +38,9 @@
 
 use std::sync::Arc;
 
+use axum::http::{Method, Uri};
+use axum::response::{IntoResponse, Response};
+
 use crate::admission::Admission;
 use crate::config::{ApiPolicy, LoggedRequests, ServerConfig};
 use crate::engine::Engine;
@@ -100,6 +103,13 @@ pub(crate) fn connection_refusals() -> Refusals {
         connections: ApiError::TooManyConnections.to_http1(),
         per_address: ApiError::TooManyConnectionsOfAddress.to_http1(),
     }
+}
+
+/// Answers a request that came to the port of the operator's pages, with the base URL of this API.
+pub(crate) fn not_here(method: &Method, uri: &Uri, base_url: &str) -> Response {
+    let hint = format!("This is the port of the operator's pages. The API of this gateway is at {base_url}.");
+    let (method, path) = (method.to_string(), uri.path().to_owned());
+    ApiError::UnknownRoute { method, path, hint: hint.into() }.into_response()
 }
 
 /// Builds the client API: its routes behind their middleware.

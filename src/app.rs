@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Administration};
 use crate::api;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ServerConfig};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -26,8 +26,8 @@ mod check;
 mod key_query;
 mod learned;
 mod listeners;
+mod readiness;
 mod reload;
-        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 mod repair;
 mod simulator;
 mod sources;
@@ -37,8 +37,8 @@ use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
-pub(crate) use learned::forget_account;
 pub use check::{CheckArguments, CheckError, Report, check};
+pub(crate) use learned::forget_account;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
@@ -135,6 +135,8 @@ impl Gateway {
             metrics: metrics.clone(),
             recent: recent.clone(),
             sandbox,
+            api: api_address(&server, client_address),
+            administration: false,
         };
         let api = api::service(api::ApiServices {
             engine,
@@ -181,6 +183,15 @@ impl Gateway {
     pub async fn failing(&self) {
         self.lifecycle.draining().await;
     }
+}
+
+/// Returns the base URL of the client API: the public one where it is configured, or where this machine reaches it.
+fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
+    let origin = match &server.addresses.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("{}://{}", server.tls.scheme(), operator::reachable_address(listen)),
+    };
+    format!("{origin}/v1")
 }
 
 /// Runs the gateway until a signal stops it. Returns whether it stopped in order.

@@ -3,31 +3,39 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use futures_util::StreamExt;
 use serde::Serialize;
+use serde_json::json;
 
+use crate::http::page_headers::NO_STORE;
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};
 use crate::server::listener::Peer;
 use crate::telemetry::MetricsFormat;
 use crate::telemetry::recent::{EndedRequest, RequestTotals};
+use crate::web::assets::{Assets, restrict_page};
 use crate::{admission, budget, engine};
 
 mod failures;
+mod history;
+mod live;
 mod page;
 mod probe;
+mod view;
 
 pub(crate) use failures::RecentFailure;
+pub(crate) use live::Live;
 pub use probe::probe;
 
 /// The status at one moment, as `/status.json` has it.
@@ -63,12 +71,24 @@ pub(crate) struct Connections {
     pub(crate) descriptors: DescriptorShares,
 }
 
+/// How much of an upload that came to the wrong port is read, in bytes, and for how long.
+const UPLOAD_BYTES_MAX: usize = 64 << 20;
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The functions that the pages call.
 #[derive(Clone)]
 pub(crate) struct Sources {
     pub(crate) snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
     /// Updates the gauges and returns all metrics as text.
     pub(crate) metrics: Arc<dyn Fn(MetricsFormat) -> String + Send + Sync>,
+    /// What open pages are kept up to date with.
+    pub(crate) live: Live,
+    /// The base URL of the client API.
+    pub(crate) api: String,
+    /// Answers a request that was meant for the client API.
+    pub(crate) not_here: fn(&Method, &Uri, &str) -> Response,
+    /// The administration is served here.
+    pub(crate) administration: bool,
 }
 
 impl fmt::Debug for Sources {
@@ -84,19 +104,22 @@ pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status.json", get(status))
-        .route("/", get(status_page))
+        .route("/", get(index))
+        .route("/events", get(events))
+        .route("/dashboard/{file}", get(file))
+        .fallback(not_here)
         .with_state(sources)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
         .layer(middleware::map_response(restrict))
 }
 
-/// Tells browsers what they may do with a page: show it, and nothing else.
+/// Tells browsers what they may do with a page: show it with its own files, and nothing else.
 async fn restrict(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        restrict_page(headers);
+    }
+    headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
     response
 }
 
@@ -153,6 +176,48 @@ async fn status(State(sources): State<Sources>) -> impl IntoResponse {
     Json((sources.snapshot)())
 }
 
-async fn status_page(State(sources): State<Sources>) -> impl IntoResponse {
-    Html(page::render(&(sources.snapshot)()))
+/// Shows the page to people; programs that do not ask for HTML get the addresses of the pages.
+async fn index(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if !accepted.into_iter().any(|accepted| accepted.contains("text/html")) {
+        return Json(json!({
+            "name": "gptproto-gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "The pages of the operator. The client API is at another address.",
+            "api": sources.api,
+            "pages": ["/", "/healthz", "/readyz", "/metrics", "/status.json", "/events"],
+        }))
+        .into_response();
+    }
+    let mut view = sources.live.view();
+    view.shown.insert("admin", sources.administration);
+    Html(page::render(&view)).into_response()
+}
+
+async fn events(State(sources): State<Sources>) -> Response {
+    sources.live.response()
+}
+
+async fn file(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+    static FILES: LazyLock<Assets> = LazyLock::new(|| Assets::new(&page::FILES));
+    let response = name.ok().and_then(|Path(name)| FILES.response(&name, &headers));
+    response.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such file\n").into_response())
+}
+
+/// Answers a request for what is not here, which a client of the API may have sent to the wrong port. What it uploads is read
+/// first, within bounds: several clients report a broken connection otherwise, and not the answer.
+async fn not_here(State(sources): State<Sources>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let reading = async {
+        let mut pieces = body.into_data_stream();
+        let mut read = 0;
+        while let Some(Ok(piece)) = pieces.next().await {
+            read += piece.len();
+            if read > UPLOAD_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(UPLOAD_TIMEOUT, reading).await;
+    (sources.not_here)(&head.method, &head.uri, &sources.api)
 }

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use crate::admission::Admission;
+use crate::api;
 use crate::budget::{self, Budget};
 use crate::engine::Engine;
 use crate::lifecycle::Lifecycle;
-use crate::operator::{RecentFailure, Snapshot, Sources};
+use crate::operator::{Live, RecentFailure, Snapshot, Sources};
 use crate::storage::journal::Standing;
 use crate::telemetry::Metrics;
 use crate::telemetry::recent::RecentRequests;
@@ -25,15 +26,26 @@ pub(super) struct Modules {
     pub(super) metrics: Metrics,
     pub(super) recent: RecentRequests,
     pub(super) sandbox: bool,
+    /// The base URL of the client API, as it is reached from this machine.
+    pub(super) api: String,
+    pub(super) administration: bool,
 }
 
 impl Modules {
     /// Returns the functions that the operator's pages call.
     pub(super) fn sources(self) -> Sources {
         let started = Instant::now();
-        let modules = self.clone();
+        let (modules, lifecycle, api, administration) =
+            (self.clone(), self.lifecycle.clone(), self.api.clone(), self.administration);
+        let snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync> = Arc::new(move || self.snapshot(started));
+        let live = Live::new(Arc::clone(&snapshot), lifecycle.clone());
+        lifecycle.spawn_service("page", live.clone().run());
         Sources {
-            snapshot: Arc::new(move || self.snapshot(started)),
+            snapshot,
+            live,
+            api,
+            not_here: api::not_here,
+            administration,
             metrics: Arc::new(move |format| {
                 modules.listeners.update_metrics();
                 modules.admission.refresh_metrics();

@@ -146,6 +146,7 @@ impl QueueSlot {
         position: Position,
         submit: QueuedSubmit,
     ) -> Self {
+        state.since.insert(position, Instant::now());
         let granted = Some(enter(shared, &mut state, position, &submit));
         drop(state);
         Self { shared: Arc::clone(shared), position, submit, granted }
@@ -199,7 +200,9 @@ fn enter(
 
 impl Drop for QueueSlot {
     fn drop(&mut self) {
-        self.shared.lock().queue.remove(self.position, &self.submit);
+        let mut state = self.shared.lock();
+        state.queue.remove(self.position, &self.submit);
+        state.since.remove(&self.position);
     }
 }
 

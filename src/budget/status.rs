@@ -26,6 +26,8 @@ pub(crate) struct Status {
     pub(crate) queued_upload_bytes: u64,
     /// Queued submits by client.
     pub(crate) queued_submits_by_client: BTreeMap<String, usize>,
+    /// Seconds for which the first queued submit of each client waits.
+    pub(crate) longest_wait_s_by_client: BTreeMap<String, f64>,
     /// Seconds until submits resume after a 429; 0 when an account accepts some.
     pub(crate) paused_s: f64,
     pub(crate) accounts: Vec<AccountStatus>,
@@ -83,6 +85,14 @@ impl Status {
                 .queue
                 .by_client()
                 .map(|(client, count)| (client.to_string(), count))
+                .collect(),
+            longest_wait_s_by_client: state
+                .queue
+                .first_positions()
+                .filter_map(|(client, position)| {
+                    let since = state.since.get(&position)?;
+                    Some((client.to_string(), now.saturating_duration_since(*since).as_secs_f64()))
+                })
                 .collect(),
             paused_s: accounts.iter().map(paused).reduce(f64::min).unwrap_or_default(),
             accounts,
