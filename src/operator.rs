@@ -14,10 +14,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use crate::openapi::{Document, Route};
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};
 use crate::server::listener::Peer;
@@ -67,14 +67,27 @@ impl fmt::Debug for Sources {
     }
 }
 
+/// Returns every route: the router has no others, and the OpenAPI document is compared with this list.
+fn table(document: &Arc<Document>) -> Vec<Route<Sources>> {
+    let [json, page] = [Arc::clone(document), Arc::clone(document)];
+    vec![
+        Route::get("/healthz", healthy),
+        Route::get("/readyz", ready),
+        Route::get("/metrics", metrics),
+        Route::get("/status.json", status),
+        Route::get("/", status_page),
+        Route::get("/openapi.json", async move || json.json()),
+        Route::get("/docs", async move || page.page()),
+    ]
+}
+
 /// Returns the routes of the operator's pages.
 pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
-    Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/status.json", get(status))
-        .route("/", get(status_page))
+    let document = Arc::new(Document::of_operator());
+    let add = |router, route: Route<Sources>| route.at(route.path, router);
+    table(&document)
+        .into_iter()
+        .fold(Router::new(), add)
         .with_state(sources)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
         .layer(middleware::map_response(restrict))
@@ -83,7 +96,8 @@ pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
 /// Tells browsers what they may do with a page: show it, and nothing else.
 async fn restrict(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
+    // The page of the OpenAPI document has a style of its own.
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert_with(|| page::POLICY.clone());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -211,6 +225,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::openapi::test_support::differences;
 
     /// An address that gives this answer to every connection; with `None` it gives none.
     fn answering(answer: Option<&'static str>) -> SocketAddr {
@@ -230,6 +245,15 @@ mod tests {
             }
         });
         address
+    }
+
+    #[test]
+    fn the_document_has_these_routes_and_no_others() {
+        let document = Arc::new(Document::of_operator());
+        let mut routes = table(&document);
+        assert_eq!(differences(&document, &routes), Vec::<String>::new());
+        routes.pop();
+        assert_eq!(differences(&document, &routes), ["get /docs"]);
     }
 
     #[test]

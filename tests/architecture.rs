@@ -34,7 +34,7 @@ const ARROWS: Arrows<'_> = Arrows {
     // In the order a request travels.
     modules: &[
         // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
-        ("api", &["admission", "engine", "input_urls", "webhooks", "http", "server", "storage"]),
+        ("api", &["admission", "engine", "input_urls", "webhooks", "http", "server", "storage", "openapi"]),
         ("admission", &["storage"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
@@ -48,7 +48,9 @@ const ARROWS: Arrows<'_> = Arrows {
         ("webhooks", &["storage"]),
         ("storage", &[]),
         // Status values, for the page and for `/status.json`.
-        ("operator", &["engine", "budget", "admission", "server"]),
+        ("operator", &["engine", "budget", "admission", "server", "openapi"]),
+        // Texts and a list of routes; it knows no handler.
+        ("openapi", &[]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
         ("http", &[]),

@@ -85,6 +85,11 @@ impl ApiState {
         AvailableModels { catalogue, allowed: self.admission.models(client), api_kinds: api_policy.api_kinds() }
     }
 
+    /// Returns all models.
+    pub(super) fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.request_rules.catalogue
+    }
+
     /// Returns what reading a request of this client needs.
     pub(super) fn parse_services(&self, client: &ClientId) -> ParseServices<'_> {
         ParseServices {
