@@ -11,9 +11,10 @@
 //! | `GET  /v1/models`, `/v1/models/{id}` | `routes/models.rs`          |
 //! | `GET  /v1/inputs/{token}`            | `routes/inputs.rs`          |
 //! | `GET  /v1/results/{job}/{n}.png`     | `routes/results.rs`         |
+//! | `GET  /v1/predictions`               | `routes/predictions/list.rs` |
 //! | `GET`, `DELETE /v1/predictions/{id}` | `routes/predictions.rs`     |
 //!
-//! `GET /` and `GET /health` are in `routes/gateway.rs`; `routes/paths.rs` has the other spellings of paths.
+//! `GET /` for browsers and `GET /web/{file}` are in `routes/web.rs`, `GET /v1` and `GET /health` in `routes/gateway.rs`; `routes/paths.rs` has the other spellings of paths.
 //!
 //! Each route also works without `/v1` and with a trailing slash, because clients are configured both ways; and below
 //! `/openai`, where `POST /openai/deployments/{model}/images/edits` and `…/generations` name the model in the path, as

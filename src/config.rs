@@ -35,7 +35,7 @@ pub(crate) use server::ImageCheck;
 pub(crate) use server::{
     AddressConfig, BodyConfig, ConversionConfig, DefaultResponseFormat, HeartbeatConfig, InterimResponses,
     ListenAddresses, OperatorConfig, PageOrigin, PictureAddresses, RequestConfig, ResolvedAddress, ResponseConfig,
-    ServerConfig, UnsupportedParameters,
+    ServerConfig, UnsupportedParameters, WebPages,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{

@@ -51,4 +51,5 @@ mod model;
 mod polling;
 mod storage;
 mod upstream;
+mod web;
 mod webhooks;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use serde_json::Value;
 
-use crate::config::Config;
+use crate::config::{Config, WebPages};
 use crate::model::Catalogue;
 
 mod document;
@@ -27,7 +27,7 @@ pub(crate) use routes::Route;
 /// Returns the document of the client API under this configuration.
 #[must_use]
 pub fn client_document(config: &Config) -> Value {
-    document::of_clients(&config.catalogue)
+    document::of_clients(&config.catalogue, config.server.addresses.web)
 }
 
 /// Returns the document of the operator's listener.
@@ -48,9 +48,9 @@ struct Rendered {
 
 impl Document {
     /// The document of the client API.
-    pub(crate) fn of_clients(catalogue: &Catalogue) -> Self {
+    pub(crate) fn of_clients(catalogue: &Catalogue, pages: WebPages) -> Self {
         let catalogue = catalogue.clone();
-        Self(LazyLock::new(Box::new(move || Rendered::of(&document::of_clients(&catalogue)))))
+        Self(LazyLock::new(Box::new(move || Rendered::of(&document::of_clients(&catalogue, pages)))))
     }
 
     /// The document of the operator's listener.
@@ -95,7 +95,8 @@ pub(crate) mod test_support {
             .iter()
             .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| format!("{method} {path}")))
             .collect();
-        let operation = |route: &Route<S>| format!("{} {}", route.method.as_str().to_lowercase(), route.path.replace("{*", "{"));
+        let operation =
+            |route: &Route<S>| format!("{} {}", route.method.as_str().to_lowercase(), route.path.replace("{*", "{"));
         let served: BTreeSet<String> = routes.iter().map(operation).collect();
         assert!(described.iter().all(|one| document::METHODS.contains(&one.split(' ').next().unwrap())));
         described.symmetric_difference(&served).cloned().collect()

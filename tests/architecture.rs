@@ -34,7 +34,7 @@ const ARROWS: Arrows<'_> = Arrows {
     // In the order a request travels.
     modules: &[
         // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
-        ("api", &["admission", "engine", "input_urls", "webhooks", "http", "server", "storage", "openapi"]),
+        ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage", "openapi"]),
         ("admission", &["storage"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
@@ -53,6 +53,8 @@ const ARROWS: Arrows<'_> = Arrows {
         ("openapi", &[]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
+        // Files that are embedded, and how they are served.
+        ("web", &[]),
         ("http", &[]),
         ("server", &[]),
     ],

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, OriginalUri, Request};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use futures_util::future::BoxFuture;
 use tower::ServiceExt;
 
@@ -14,6 +15,7 @@ use super::error::ApiError;
 use super::middleware::Handlers;
 use super::request::context::RequestContext;
 use super::state::ApiState;
+use crate::config::WebPages;
 use crate::model::Task;
 use crate::openapi::{Document, Route};
 
@@ -26,6 +28,7 @@ mod models;
 mod paths;
 mod predictions;
 mod results;
+mod web;
 
 use accepted::{Endpoint, create};
 
@@ -66,9 +69,9 @@ impl Handlers for Routes {
 
 /// Returns every route, by the path that the OpenAPI document names: the router has no others, and the document is compared
 /// with this list.
-fn table(document: &Arc<Document>) -> Vec<Route<Arc<ApiState>>> {
+fn table(document: &Arc<Document>, pages: WebPages) -> Vec<Route<Arc<ApiState>>> {
     let [json, page] = [Arc::clone(document), Arc::clone(document)];
-    vec![
+    let mut routes = vec![
         Route::post("/v1/images/edits", images::edits),
         Route::post("/v1/images/generations", images::generations),
         Route::post("/v1/images/variations", images::variations),
@@ -78,17 +81,22 @@ fn table(document: &Arc<Document>) -> Vec<Route<Arc<ApiState>>> {
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.
         Route::get("/v1/models/{*id}", models::show),
         Route::get("/v1/inputs/{token}", inputs::show),
+        Route::get("/v1/predictions", predictions::index),
         Route::get("/v1/predictions/{id}", predictions::show),
         Route::delete("/v1/predictions/{id}", predictions::cancel),
         Route::get("/v1/results/{job}/{index}", results::show),
         Route::post("/openai/deployments/{deployment}/images/edits", images::edits),
         Route::post("/openai/deployments/{deployment}/images/generations", images::generations),
         Route::post("/openai/deployments/{deployment}/chat/completions", chat::completions),
-        Route::get("/", gateway::index),
         Route::get("/health", gateway::health),
         Route::get("/openapi.json", async move || json.json()),
         Route::get("/docs", async move || page.page()),
-    ]
+    ];
+    match pages {
+        WebPages::On => routes.extend([Route::get("/", web::index), Route::get("/web/{file}", web::file)]),
+        WebPages::Off => routes.push(Route::get("/", gateway::index)),
+    }
+    routes
 }
 
 /// Returns the spellings of a route's path that the router knows; `paths.rs` has the others.
@@ -96,7 +104,7 @@ fn spellings(path: &str) -> Vec<String> {
     let slashes = if path.contains("{*") { &[""][..] } else { &["", "/"] };
     let with_slashes = |path: String| slashes.iter().map(move |slash| format!("{path}{slash}"));
     match path {
-        "/" => ["/", "/v1", "/v1/"].map(str::to_owned).into(),
+        "/" | "/web/{file}" => vec![path.to_owned()],
         "/health" => ["/health", "/healthz", "/livez", "/ping"].map(str::to_owned).into(),
         _ => match path.strip_prefix("/v1") {
             Some(path) => {
@@ -109,9 +117,12 @@ fn spellings(path: &str) -> Vec<String> {
 }
 
 fn router(state: Arc<ApiState>) -> Router {
-    let document = Arc::new(Document::of_clients(state.catalogue()));
-    let mut router = Router::new();
-    for route in table(&document) {
+    let pages = state.server.addresses.web;
+    let document = Arc::new(Document::of_clients(state.catalogue(), pages));
+    // Programs take the base address of a client for a page.
+    let mut router =
+        ["/v1", "/v1/"].into_iter().fold(Router::new(), |router, path| router.route(path, get(gateway::index)));
+    for route in table(&document, pages) {
         for path in spellings(route.path) {
             router = route.at(&path, router);
         }
@@ -152,7 +163,7 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri, routed: Uri
     }
     let allow = match routed.path() {
         path if path.contains("/images/") || path.contains("/chat/") || path.contains("/responses") => "POST",
-        path if path.contains("/predictions/") => "GET, DELETE",
+        path if path.trim_end_matches('/').contains("/predictions/") => "GET, DELETE",
         _ => "GET",
     };
     ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()
@@ -166,10 +177,12 @@ mod tests {
 
     #[test]
     fn the_document_has_these_routes_and_no_others() {
-        let document = Arc::new(Document::of_clients(&catalogue()));
-        let mut routes = table(&document);
-        assert_eq!(differences(&document, &routes), Vec::<String>::new());
-        routes.pop();
-        assert_eq!(differences(&document, &routes), ["get /docs"]);
+        for pages in [WebPages::On, WebPages::Off] {
+            let document = Arc::new(Document::of_clients(&catalogue(), pages));
+            let mut routes = table(&document, pages);
+            assert_eq!(differences(&document, &routes), Vec::<String>::new());
+            let last = routes.pop().unwrap();
+            assert_eq!(differences(&document, &routes), [format!("get {}", last.path)]);
+        }
     }
 }

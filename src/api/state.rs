@@ -86,7 +86,7 @@ impl ApiState {
     }
 
     /// Returns all models.
-    pub(super) fn catalogue(&self) -> &Arc<Catalogue> {
+    pub(super) fn catalogue(&self) -> &Catalogue {
         &self.request_rules.catalogue
     }
 

@@ -22,7 +22,7 @@ mod shutdown;
 mod tls;
 mod unix_socket;
 
-pub(crate) use addresses::{AddressConfig, PictureAddresses};
+pub(crate) use addresses::{AddressConfig, PictureAddresses, WebPages};
 pub(crate) use bodies::BodyConfig;
 use connections::ConnectionConfig;
 use http2::Http2Config;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::error_codes::{self, ErrorCode};
 use super::model_values;
+use crate::config::WebPages;
 use crate::model::Catalogue;
 
 const CLIENTS: &str = include_str!("clients.json");
@@ -18,11 +19,19 @@ const OPERATOR: &str = include_str!("operator.json");
 /// Refusals of the HTTP library, which every route has.
 const OF_LIBRARY: [(&str, &str); 2] = [("414", "UriTooLong"), ("431", "HeadersTooLarge")];
 
+/// The route that is only there with `server.web`.
+const FILES_OF_PAGES: &str = "/web/{file}";
+
 /// Members of a path item that are operations.
 pub(super) const METHODS: [&str; 5] = ["get", "post", "patch", "put", "delete"];
 
-pub(super) fn of_clients(catalogue: &Catalogue) -> Value {
+pub(super) fn of_clients(catalogue: &Catalogue, pages: WebPages) -> Value {
     let mut document = parsed(CLIENTS);
+    if pages == WebPages::Off
+        && let Some(paths) = document["paths"].as_object_mut()
+    {
+        paths.remove(FILES_OF_PAGES);
+    }
     document["components"] = parsed(CLIENT_COMPONENTS);
     document["x-error-codes"] = error_codes::all().map(row).collect();
     model_values::fill(&mut document, catalogue);

@@ -2,6 +2,7 @@
 //!
 //! Every text is escaped. What a reference names is linked, and stands once, at the end.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
@@ -61,9 +62,8 @@ pub(super) fn render(document: &Value) -> String {
 
 /// Returns every operation with its path and method.
 fn operations(document: &Value) -> impl Iterator<Item = (&str, &'static str, &Value)> {
-    members(&document["paths"]).flat_map(|(path, item)| {
-        METHODS.into_iter().filter_map(move |method| Some((path, method, item.get(method)?)))
-    })
+    members(&document["paths"])
+        .flat_map(|(path, item)| METHODS.into_iter().filter_map(move |method| Some((path, method, item.get(method)?))))
 }
 
 fn contents(page: &mut String, document: &Value) {
@@ -117,21 +117,24 @@ fn operation(page: &mut String, document: &Value, path: &str, method: &str, desc
         media_types(page, &body["content"]);
     }
     page.push_str("<h4>Answers</h4>");
-    table(page, "Answers", &["Status", "Meaning", "Body", "Headers"], |page| {
+    let mut headers = BTreeSet::new();
+    table(page, "Answers", &["Status", "Meaning", "Body"], |page| {
         for (status, response) in members(&described["responses"]) {
             let response = resolved(document, response);
             let bodies = members(&response["content"]).map(|(media_type, content)| body(media_type, content));
-            let headers = members(&response["headers"]);
-            let headers = headers.map(|(name, _)| format!("<a href=\"#header-{name}\">{name}</a>"));
+            headers.extend(members(&response["headers"]).map(|(name, _)| name));
             let _ = write!(
                 page,
-                "<tr><th scope=\"row\">{status}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+                "<tr><th scope=\"row\">{status}</th><td>{}</td><td>{}</td></tr>",
                 phrase(&response["description"]),
-                bodies.collect::<Vec<_>>().join("<br>"),
-                headers.collect::<Vec<_>>().join(", ")
+                bodies.collect::<Vec<_>>().join("<br>")
             );
         }
     });
+    // Of all answers together: nearly all have the same.
+    let headers: Vec<String> =
+        headers.into_iter().map(|name| format!("<a href=\"#header-{name}\">{name}</a>")).collect();
+    let _ = write!(page, "<p>Headers: {}.</p>", headers.join(", "));
 }
 
 /// Names a body of an answer, with the events of a stream.
@@ -239,7 +242,8 @@ fn schemas(page: &mut String, document: &Value) {
 /// Writes a table, which can be scrolled by keyboard where it is wider than the page.
 fn table(page: &mut String, label: &str, heads: &[&str], rows: impl FnOnce(&mut String)) {
     let label = text::escape(label);
-    let _ = write!(page, "<div class=\"table\" tabindex=\"0\" role=\"group\" aria-label=\"{label}\"><table><thead><tr>");
+    let _ =
+        write!(page, "<div class=\"table\" tabindex=\"0\" role=\"group\" aria-label=\"{label}\"><table><thead><tr>");
     for head in heads {
         let _ = write!(page, "<th scope=\"col\">{head}</th>");
     }
@@ -264,15 +268,14 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
+    use crate::config::WebPages;
     use crate::model::Catalogue;
     use crate::openapi::document;
 
     fn pages() -> [String; 2] {
         let catalogue: Catalogue = toml::from_str(include_str!("../../config/models.toml")).unwrap();
-        [document::of_clients(&catalogue), document::of_operator()].map(|document| render(&document))
+        [document::of_clients(&catalogue, WebPages::On), document::of_operator()].map(|document| render(&document))
     }
 
     fn values<'a>(page: &'a str, before: &str) -> Vec<&'a str> {

@@ -12,7 +12,8 @@
 //!   carry no `Origin`, such as a form sent with GET, or a picture in a page.
 //!
 //! Programs send neither `Origin` nor `Sec-Fetch-Site`, and are not affected. Addresses of results are open to pages as
-//! pictures are: the signature replaces the key, any page can show one, and scripts can read one only from a listed origin.
+//! pictures are: the signature replaces the key, any page can show one, and scripts can read one only from a listed origin. So is
+//! `/`, which has no data: other pages may link to the playground.
 //!
 //! A listed page learns its rights from the CORS headers. Cookies and other credentials of the browser are never allowed,
 //! because the gateway has none.
@@ -37,7 +38,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PREFLIGHT_TTL: Duration = Duration::from_hours(2);
 
 /// Response headers that scripts may read, besides those that CORS always allows.
-const EXPOSED: [HeaderName; 21] = [
+const EXPOSED: [HeaderName; 25] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("openai-processing-ms"),
     HeaderName::from_static("openai-version"),
@@ -51,6 +52,10 @@ const EXPOSED: [HeaderName; 21] = [
     gateway_headers::PREDICTION,
     gateway_headers::UPSTREAM_ID,
     gateway_headers::SANDBOX,
+    gateway_headers::COST_USD,
+    gateway_headers::COST_ESTIMATED,
+    gateway_headers::LITELLM_COST,
+    gateway_headers::EXPECTED_SECONDS,
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
     HeaderName::from_static("x-ratelimit-reset-requests"),
@@ -116,7 +121,7 @@ impl OriginPolicy {
             HostError::Foreign(host) => ApiError::ForeignHost { host },
             HostError::Missing | HostError::Several | HostError::Malformed => ApiError::BadHost { problem },
         })?;
-        if is_result(method, uri.path()) {
+        if is_result(method, uri.path()) || is_index(method, uri.path()) {
             return Ok(());
         }
         let origins: Vec<&HeaderValue> = headers.get_all(ORIGIN).iter().collect();
@@ -164,6 +169,11 @@ fn is_result(method: &Method, path: &str) -> bool {
     let path = path.strip_prefix("/openai").unwrap_or(path);
     let path = path.strip_prefix("/v1").unwrap_or(path);
     matches!(*method, Method::GET | Method::HEAD) && path.starts_with("/results/")
+}
+
+/// Whether a request reads what any page may link to.
+fn is_index(method: &Method, path: &str) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && path == "/"
 }
 
 #[cfg(test)]

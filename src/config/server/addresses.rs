@@ -26,6 +26,15 @@ pub(crate) struct AddressConfig {
     pub(crate) unix_socket: Option<PathBuf>,
     pub(crate) unix_socket_mode: FileMode,
     pub(crate) picture_addresses: PictureAddresses,
+    pub(crate) web: WebPages,
+}
+
+/// Whether the playground is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WebPages {
+    On,
+    Off,
 }
 
 /// Which addresses of pictures the upstream may be given.

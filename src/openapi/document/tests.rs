@@ -4,7 +4,7 @@ use super::*;
 
 fn documents() -> [Value; 2] {
     let catalogue: Catalogue = toml::from_str(include_str!("../../../config/models.toml")).unwrap();
-    [of_clients(&catalogue), of_operator()]
+    [of_clients(&catalogue, WebPages::On), of_operator()]
 }
 
 /// Calls a function with every object of a value.
@@ -63,13 +63,15 @@ fn every_operation_is_described_and_has_no_default_response() {
                 assert!(document["tags"].as_array().unwrap().iter().any(|known| known["name"] == *tag), "{place}");
                 let responses = operation["responses"].as_object().unwrap();
                 assert!(responses.keys().all(|status| status.parse::<u16>().is_ok()), "{place}");
-                let in_path: BTreeSet<&str> = path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
+                let in_path: BTreeSet<&str> =
+                    path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
                 let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
                 let parameters = parameters.iter().map(|parameter| match parameter["$ref"].as_str() {
                     Some(reference) => document.pointer(&reference[1..]).unwrap(),
                     None => parameter,
                 });
-                let described = parameters.filter(|parameter| parameter["in"] == "path" && parameter["required"] == true);
+                let described =
+                    parameters.filter(|parameter| parameter["in"] == "path" && parameter["required"] == true);
                 let described = described.map(|parameter| parameter["name"].as_str().unwrap()).collect();
                 assert_eq!(in_path, described, "{place}");
             }
@@ -88,9 +90,10 @@ fn every_error_of_the_table_is_one_of_an_operation() {
     assert_eq!((missing, unknown), (vec![], vec![]), "errors in no group, and groups with errors that are not there");
     let text = CLIENTS.split("x-error-groups").next().unwrap();
     for group in groups.0.keys() {
-        let named = text.split("\"x-errors\": [").skip(1).any(|rest| {
-            rest.split(']').next().is_some_and(|list| list.contains(&format!("\"{group}\"")))
-        });
+        let named = text
+            .split("\"x-errors\": [")
+            .skip(1)
+            .any(|rest| rest.split(']').next().is_some_and(|list| list.contains(&format!("\"{group}\""))));
         assert!(named, "no operation has the errors of {group}");
     }
 }

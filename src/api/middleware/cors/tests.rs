@@ -88,6 +88,9 @@ const ATTACKS: &[(&str, Vector<'_>)] = &[
     ),
     ("a preflight for a result", ("OPTIONS /v1/results/o/0", &[HERE, ("origin", "https://evil.example")])),
     ("a post to a result", ("POST /v1/results/o/0", &[HERE, ("origin", "https://evil.example")])),
+    ("a form posts to the index", ("POST /", &[HERE, ("origin", "https://evil.example")])),
+    ("a name that resolves to this machine opens the index", ("GET /", &[("host", "evil.example:8787")])),
+    ("another spelling of the index", ("GET //", &[HERE, ("sec-fetch-site", "cross-site")])),
     ("an unknown value of Sec-Fetch-Site", (EDIT, &[HERE, ("sec-fetch-site", "cross-galaxy")])),
     ("Azure's path", ("POST /openai/deployments/m/images/edits", &[HERE, ("origin", "https://evil.example")])),
 ];
@@ -129,6 +132,11 @@ fn programs_are_not_affected() {
     }
     assert_eq!(check(&policy, "POST http://localhost:8787/v1/images/edits", &[]), "ok");
     assert_eq!(check(&policy, "POST http://localhost/v1/images/edits", &[("origin", "http://localhost")]), "ok");
+}
+
+#[test]
+fn a_page_may_link_to_the_playground() {
+    assert_eq!(check(&policy(|_| ()), "GET /", &[HERE, ("sec-fetch-site", "cross-site")]), "ok");
 }
 
 #[test]
