@@ -30,6 +30,7 @@ pub mod app;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod benching;
+pub mod cli;
 pub mod config;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -41,6 +42,7 @@ pub mod server;
 pub mod simulator;
 pub mod telemetry;
 
+mod admin;
 mod admission;
 mod api;
 mod budget;

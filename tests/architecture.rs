@@ -36,6 +36,8 @@ const ARROWS: Arrows<'_> = Arrows {
         // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
         ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage", "openapi"]),
         ("admission", &["storage"]),
+        // Changes while the gateway runs: of clients and accounts, of purchases, of the configuration.
+        ("admin", &["admission", "budget", "storage"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
         ("polling", &[]),
@@ -67,7 +69,7 @@ const ARROWS: Arrows<'_> = Arrows {
         ("simulator", &["lifecycle", "server"]),
     ],
     foundations: &["model", "config", "telemetry", "lifecycle"],
-    wiring: &["lib", "main", "app", "benching", "fuzzing"],
+    wiring: &["lib", "main", "app", "cli", "benching", "fuzzing"],
 };
 
 /// Modules whose purpose is to re-export.

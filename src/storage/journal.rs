@@ -19,7 +19,8 @@ pub(crate) use ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes};
 pub(crate) use record::{JobRecord, Record, Resolution, WebhookEnd};
 #[cfg(test)]
 pub(crate) use stored::JobEnd;
-pub(crate) use stored::{PendingWebhook, ResultPage, StoredJob, StoredPurchase, StoredResult, StoredState};
+pub(crate) use stored::{PendingWebhook, ResultPage, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota};
+pub(super) use sqlite::schema::SCHEMA_VERSION;
 pub(crate) use traits::{Durability, Journal, JournalError, Standing};
 
 /// Opens or creates the journal in `path`, and locks it.
