@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, Administration};
+use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::config::{self, Config};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
@@ -34,8 +34,8 @@ use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
-pub(crate) use learned::forget_account;
 pub use check::{CheckArguments, CheckError, Report, check};
+pub(crate) use learned::forget_account;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
@@ -133,7 +133,7 @@ impl Gateway {
             engine,
             admission,
             webhooks,
-            catalogue,
+            catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             server,
             api_policy: upstream.api,
@@ -144,7 +144,13 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        serving.start(api, Arc::new(operator::router(modules.sources(), hosts)));
+        let state = AdminState::new(
+            administration.clone(),
+            operator.admin_token.as_ref(),
+            Arc::clone(&catalogue),
+            Arc::new(SystemClock),
+        );
+        serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
         Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
     }
 

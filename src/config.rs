@@ -186,7 +186,8 @@ impl Config {
     }
 
     fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
-        let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
+        let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } =
+            sections;
         server.check()?;
         storage.check()?;
         upstream.check(environment)?;

@@ -67,8 +67,8 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Returns the routes of the operator's pages.
-pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
+/// Returns the routes of the operator's pages, and those of the administration.
+pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router) -> Router {
     Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
@@ -76,6 +76,7 @@ pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
         .route("/status.json", get(status))
         .route("/", get(status_page))
         .with_state(sources)
+        .merge(administration)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
         .layer(middleware::map_response(restrict))
 }
@@ -83,10 +84,10 @@ pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
 /// Tells browsers what they may do with a page: show it, and nothing else.
 async fn restrict(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert_with(|| page::POLICY.clone());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

@@ -11,10 +11,8 @@ use crate::config::{
     ClientLimits, ClientsConfig, LimitPatch, Secret, WEIGHT_DEFAULT, check_name, check_weight, digest_of_key, mint_key,
     model_ids,
 };
-use crate::model::{Catalogue, ClientId, Digest, KeyId, Timestamp, Usd};
-use crate::storage::clients::{
-    Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey,
-};
+use crate::model::{Catalogue, ClientId, KeyId, Timestamp, Usd};
+use crate::storage::clients::{Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey};
 
 /// The characters of a key by which a person recognizes it: `sk-gw-` and the first four digits.
 const PREFIX_CHARS: usize = 10;
@@ -91,7 +89,10 @@ impl KeyRules<'_> {
             self.require_not_configured(&key.client.0)?;
         }
         if client.is_empty() && terms.expires.is_none() {
-            return Err(KeyProblem::invalid("limits", "nothing is to be changed; name a limit, weight, models or expires"));
+            return Err(KeyProblem::invalid(
+                "limits",
+                "nothing is to be changed; name a limit, weight, models or expires",
+            ));
         }
         Ok(Change::UpdateKey { key: key.id, client, expires: terms.expires })
     }
@@ -138,8 +139,8 @@ impl KeyRules<'_> {
     }
 
     fn mint(&self, client: ClientId) -> Result<(StoredKey, Secret), KeyProblem> {
-        let minted = mint_key(&client.0, rand::random())
-            .map_err(|error| KeyProblem::invalid("name", error.to_string()))?;
+        let minted =
+            mint_key(&client.0, rand::random()).map_err(|error| KeyProblem::invalid("name", error.to_string()))?;
         let key = StoredKey {
             id: KeyId::new(self.now, rand::random()),
             client,
@@ -210,7 +211,7 @@ pub(crate) struct KeyView {
 }
 
 /// The limits in force; `None` is no limit.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct LimitsView {
     pub(crate) requests_per_minute: Option<u32>,
     pub(crate) requests_at_once: Option<u32>,
@@ -235,12 +236,29 @@ impl From<ClientLimits> for LimitsView {
     }
 }
 
+impl LimitsView {
+    /// Returns the limits that there are, in a few words.
+    pub(crate) fn text(&self, models: Option<&[String]>) -> String {
+        let count = |limit: Option<u32>, unit: &str| limit.map(|limit| format!("{limit} {unit}"));
+        let money = |limit: Option<f64>, unit: &str| limit.map(|limit| format!("${limit} {unit}"));
+        let parts: Vec<String> = [
+            count(self.requests_per_minute, "requests/min"),
+            count(self.requests_at_once, "requests at once"),
+            count(self.predictions_at_once, "predictions at once"),
+            count(self.pictures_per_day, "pictures/day"),
+            money(self.usd_per_day, "a day"),
+            money(self.usd_per_month, "a month"),
+            models.map(|models| models.join(" ")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+    }
+}
+
 /// Returns every key: those of the configuration, then the others, the oldest first.
-pub(crate) fn list_keys(
-    rules: KeyRules<'_>,
-    stored: &StoredClients,
-    spent: &HashMap<ClientId, Spent>,
-) -> Vec<KeyView> {
+pub(crate) fn list_keys(rules: KeyRules<'_>, stored: &StoredClients, spent: &HashMap<ClientId, Spent>) -> Vec<KeyView> {
     let KeyRules { configured, now, .. } = rules;
     let spent = |name: &ClientId| spent.get(name).copied().unwrap_or_default();
     let of_config = configured.entries.iter().map(|client| KeyView {
@@ -324,11 +342,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = text[..text.len() - 1].trim().parse().map_err(|_| problem())?;
     Ok(Duration::from_secs(u64::from(number) * seconds))
-}
-
-/// Returns the digest of a text that is compared in constant time.
-pub(crate) fn digest(text: &str) -> Digest {
-    Digest::of(text.as_bytes())
 }
 
 #[cfg(test)]

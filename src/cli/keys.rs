@@ -7,9 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::store::{CommandError, StoredGateway, notice};
-use crate::admin::{
-    ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, LimitsView, list_keys, parse_duration, parse_expiry,
-};
+use crate::admin::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_duration, parse_expiry};
 use crate::admission::{Spent, spent_by_client, start_of_month};
 use crate::config::{Config, LimitPatch, Secret, mint_key};
 use crate::ledger::table::table;
@@ -123,7 +121,9 @@ impl TermArguments {
     fn terms(&self, now: Timestamp) -> Result<KeyTerms, CommandError> {
         let expires = self.expires.as_deref().map(|text| match text {
             "never" => Ok(None),
-            text => parse_expiry(text, now).map(Some).map_err(|problem| CommandError::usage(format!("--expires {problem}"))),
+            text => {
+                parse_expiry(text, now).map(Some).map_err(|problem| CommandError::usage(format!("--expires {problem}")))
+            }
         });
         let models = self.models.as_deref().map(|text| match text {
             "all" => None,
@@ -147,7 +147,9 @@ fn limit<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<
         None => Ok(None),
         Some("default") => Ok(Some(None)),
         Some(text) => {
-            let number = text.parse().map_err(|_| CommandError::usage(format!("{name} must be a number, or the word default")))?;
+            let number = text
+                .parse()
+                .map_err(|_| CommandError::usage(format!("{name} must be a number, or the word default")))?;
             Ok(Some(Some(number)))
         }
     }
@@ -186,7 +188,11 @@ pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<Str
         }
         KeysCommand::List { json } => {
             let views = list_keys(rules, &stored, &spent(config, &gateway)?);
-            Ok(if *json { json_text(&serde_json::json!({ "object": "list", "data": views })) } else { list_text(&views) })
+            Ok(if *json {
+                json_text(&serde_json::json!({ "object": "list", "data": views }))
+            } else {
+                list_text(&views)
+            })
         }
         KeysCommand::Set { key, terms, json } => {
             let key = rules.find(&stored, key)?;
@@ -301,29 +307,10 @@ fn list_text(views: &[KeyView]) -> String {
             time(view.revoked.or(ends), "-"),
             format!("${:.4}", view.spent.usd_today),
             format!("${:.4}", view.spent.usd_this_month),
-            limits_text(&view.limits, view.models.as_deref()),
+            view.limits.text(view.models.as_deref()),
         ]);
     }
     table(&rows, &[6, 7])
-}
-
-/// Returns the limits that there are, in a few words.
-fn limits_text(limits: &LimitsView, models: Option<&[String]>) -> String {
-    let count = |limit: Option<u32>, unit: &str| limit.map(|limit| format!("{limit} {unit}"));
-    let money = |limit: Option<f64>, unit: &str| limit.map(|limit| format!("${limit} {unit}"));
-    let parts: Vec<String> = [
-        count(limits.requests_per_minute, "requests/min"),
-        count(limits.requests_at_once, "requests at once"),
-        count(limits.predictions_at_once, "predictions at once"),
-        count(limits.pictures_per_day, "pictures/day"),
-        money(limits.usd_per_day, "a day"),
-        money(limits.usd_per_month, "a month"),
-        models.map(|models| models.join(" ")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
 fn json_text(value: &Value) -> String {
