@@ -11,6 +11,7 @@
 //! | `GET  /v1/models`, `/v1/models/{id}` | `routes/models.rs`          |
 //! | `GET  /v1/inputs/{token}`            | `routes/inputs.rs`          |
 //! | `GET  /v1/results/{job}/{n}.png`     | `routes/results.rs`         |
+//! | `GET  /v1/predictions`               | `routes/predictions/list.rs` |
 //! | `GET`, `DELETE /v1/predictions/{id}` | `routes/predictions.rs`     |
 //!
 //! `GET /` for browsers and `GET /web/{file}` are in `routes/web.rs`, `GET /v1` and `GET /health` in `routes/gateway.rs`; `routes/paths.rs` has the other spellings of paths.

@@ -50,7 +50,9 @@ use metrics::EngineMetrics;
 pub(crate) use metrics::Status;
 use polls::PollSchedule;
 pub(crate) use requests::job_request::{JobRequest, WaitMode};
-pub(crate) use requests::view::{JobStatus, JobView};
+pub(crate) use requests::list::JobPage;
+pub(crate) use requests::progress::JobProgress;
+pub(crate) use requests::view::{JobState, JobStatus, JobSummary, JobView};
 pub(crate) use requests::waiter::{JobEvent, WaitError, Waiter};
 pub(crate) use reuse::AnswerSource;
 

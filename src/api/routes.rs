@@ -79,6 +79,7 @@ fn router(state: Arc<ApiState>) -> Router {
                 .route(&at("/responses"), post(chat::responses))
                 .route(&at("/models"), get(models::index))
                 .route(&at("/inputs/{token}"), get(inputs::show))
+                .route(&at("/predictions"), get(predictions::index))
                 .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
                 .route(&at("/results/{job}/{index}"), get(results::show));
         }
@@ -138,7 +139,7 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri, routed: Uri
     }
     let allow = match routed.path() {
         path if path.contains("/images/") || path.contains("/chat/") || path.contains("/responses") => "POST",
-        path if path.contains("/predictions/") => "GET, DELETE",
+        path if path.trim_end_matches('/').contains("/predictions/") => "GET, DELETE",
         _ => "GET",
     };
     ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()

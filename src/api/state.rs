@@ -85,6 +85,11 @@ impl ApiState {
         AvailableModels { catalogue, allowed: self.admission.models(client), api_kinds: api_policy.api_kinds() }
     }
 
+    /// Returns all models.
+    pub(super) fn catalogue(&self) -> &Catalogue {
+        &self.request_rules.catalogue
+    }
+
     /// Returns what reading a request of a client needs that may use these models.
     pub(super) fn parse_services<'a>(&'a self, models: &'a AvailableModels<'a>) -> ParseServices<'a> {
         ParseServices {

@@ -169,6 +169,11 @@ impl QueueSlot {
         }
     }
 
+    /// Estimates its place in the queue, 1 for the next; `None` when it is not queued at the moment.
+    pub(crate) fn place(&self) -> Option<usize> {
+        self.shared.lock().queue.place(self.position, &self.submit)
+    }
+
     /// Enters the queue once more in the same position.
     pub(super) fn requeue(&mut self) {
         let mut state = self.shared.lock();

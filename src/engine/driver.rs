@@ -43,7 +43,7 @@ mod submit;
 pub(super) use fetch::{FetchMetrics, Fetcher};
 use formats::FormatWriter;
 pub(super) use links::LinkFetcher;
-pub(super) use live::{Joined, KeepAlive, Listed, Progress, QueuedJob};
+pub(super) use live::{Joined, KeepAlive, Listed, ObservedJob, Progress, QueuedJob};
 use live::{LiveJobs, StateGuard};
 use polling::PollMessage;
 

@@ -2,6 +2,8 @@
 //! answers from what is stored.
 
 pub(super) mod job_request;
+pub(super) mod list;
+pub(super) mod progress;
 mod refetch;
 mod start;
 pub(super) mod view;

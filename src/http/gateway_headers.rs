@@ -1,8 +1,10 @@
 //! The gateway's own response headers.
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::{JobId, JobResult, UpstreamId};
+use crate::model::{Cost, JobId, JobResult, UpstreamId};
 
 /// [`HIT`], `miss`, `joined` or `bypass`.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
@@ -30,6 +32,14 @@ pub(crate) const UPSTREAM_ID: HeaderName = HeaderName::from_static("x-gateway-up
 pub(crate) const SANDBOX: HeaderName = HeaderName::from_static("x-gateway-sandbox");
 /// Whether a client should send the same request again; OpenAI's clients obey it before they look at the status.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// What a response costs in US dollars: 0 for one that bought nothing.
+pub(crate) const COST_USD: HeaderName = HeaderName::from_static("x-gateway-cost-usd");
+/// `true` where the cost is by the catalogue's estimate.
+pub(crate) const COST_ESTIMATED: HeaderName = HeaderName::from_static("x-gateway-cost-estimated");
+/// The same as [`COST_USD`], under the name that `LiteLLM` reads.
+pub(crate) const LITELLM_COST: HeaderName = HeaderName::from_static("x-litellm-response-cost");
+/// The time until a job is expected to be done, in whole seconds.
+pub(crate) const EXPECTED_SECONDS: HeaderName = HeaderName::from_static("x-gateway-expected-seconds");
 /// Which preferences of `Prefer` were honoured (RFC 7240 §3).
 pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -56,5 +66,66 @@ pub(crate) fn qualify_result(headers: &mut HeaderMap, result: &JobResult) {
         && !warnings.is_empty()
     {
         headers.insert(WARNING, warnings);
+    }
+}
+
+/// Says what a response costs.
+pub(crate) fn add_cost(headers: &mut HeaderMap, cost: Cost) {
+    // Most answers are hits, which format nothing.
+    let usd = if cost == Cost::default() {
+        HeaderValue::from_static("0")
+    } else {
+        HeaderValue::from_str(&cost.usd.to_string()).expect("digits and a point")
+    };
+    headers.insert(LITELLM_COST, usd.clone());
+    headers.insert(COST_USD, usd);
+    if cost.estimated {
+        headers.insert(COST_ESTIMATED, HeaderValue::from_static("true"));
+    }
+}
+
+/// Says in how many seconds a job is expected to be done.
+pub(crate) fn add_expected(headers: &mut HeaderMap, left: Duration) {
+    headers.insert(EXPECTED_SECONDS, HeaderValue::from(whole_seconds(left)));
+}
+
+/// Returns a time in whole seconds, rounded up.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Usd;
+
+    fn header(headers: &HeaderMap, name: &str) -> String {
+        headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_cost_has_both_names_and_says_whether_it_is_an_estimate() {
+        for (usd, estimated, text) in [
+            (0.0, false, "0"),
+            (0.03, true, "0.03"),
+            (0.021_720_4, false, "0.02172"),
+            (1.5, false, "1.5"),
+            (0.000_000_04, false, "0"),
+            (12.0, true, "12"),
+        ] {
+            let mut headers = HeaderMap::new();
+            add_cost(&mut headers, Cost { usd: Usd(usd), estimated });
+            assert_eq!(header(&headers, "x-gateway-cost-usd"), text);
+            assert_eq!(header(&headers, "x-litellm-response-cost"), text);
+            assert_eq!(header(&headers, "x-gateway-cost-estimated"), if estimated { "true" } else { "" });
+        }
+    }
+
+    #[test]
+    fn expected_seconds_are_rounded_up() {
+        let mut headers = HeaderMap::new();
+        add_expected(&mut headers, Duration::from_millis(11_001));
+        assert_eq!(header(&headers, "x-gateway-expected-seconds"), "12");
+        assert_eq!([0, 1, 1000].map(|millis| whole_seconds(Duration::from_millis(millis))), [0, 1, 1]);
     }
 }

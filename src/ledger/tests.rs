@@ -48,6 +48,7 @@ fn job(number: u64, client: &str, model: &str, n: u8) -> JobRecord {
         idempotency_key: (number == 1).then(|| IdempotencyKey::new("key-1").unwrap()),
         respond_async: false,
         created: minute(number),
+        prompt: None,
     }
 }
 

@@ -14,6 +14,31 @@ impl std::ops::Add for Usd {
     }
 }
 
+impl std::fmt::Display for Usd {
+    /// Writes at most six digits behind the point, without zeros at the end.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = format!("{:.6}", self.0);
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        f.write_str(if text == "-0" { "0" } else { text })
+    }
+}
+
+/// What something has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Cost {
+    pub(crate) usd: Usd,
+    /// By the catalogue's estimate for a picture, at least in part.
+    pub(crate) estimated: bool,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { usd: self.usd + other.usd, estimated: self.estimated || other.estimated }
+    }
+}
+
 /// What the upstream charges for a model (`src/README.md`, Upstream facts).
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,12 +54,26 @@ pub(crate) struct Price {
 impl Price {
     /// Returns the price of `pictures` pictures: by reported tokens if their prices are known, else the estimate.
     pub(crate) fn of(&self, pictures: usize, usage: Option<&Usage>) -> Usd {
+        self.cost(pictures, usage).usd
+    }
+
+    /// The same, and whether it is the estimate.
+    pub(crate) fn cost(&self, pictures: usize, usage: Option<&Usage>) -> Cost {
         match (usage, self.input_usd_per_million_tokens, self.output_usd_per_million_tokens) {
             (Some(usage), Some(input), Some(output)) => {
-                Usd((tokens(usage.input_tokens) * input + tokens(usage.output_tokens) * output) / 1e6)
+                let usd = (tokens(usage.input_tokens) * input + tokens(usage.output_tokens) * output) / 1e6;
+                Cost { usd: Usd(usd), estimated: false }
             }
-            _ => Usd(self.estimate_usd_per_picture * f64::from(u32::try_from(pictures).unwrap_or(u32::MAX))),
+            _ => {
+                let usd = self.estimate_usd_per_picture * f64::from(u32::try_from(pictures).unwrap_or(u32::MAX));
+                Cost { usd: Usd(usd), estimated: true }
+            }
         }
+    }
+
+    /// Whether it goes by tokens, so that the price of a picture is an estimate until they are reported.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.input_usd_per_million_tokens.is_some() && self.output_usd_per_million_tokens.is_some()
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::environment::Timestamp;
-use super::ids::{Digest, EventId, JobId, UpstreamId};
+use super::ids::{Digest, EventId, JobId, ModelId, UpstreamId};
 use super::money::Usage;
 use super::picture::Format;
 use super::quota::Limit;
@@ -26,6 +26,7 @@ pub(crate) struct StoredPicture {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JobResult {
     pub(crate) job: JobId,
+    pub(crate) model: ModelId,
     /// The upstream ids of the purchases that made the pictures.
     pub(crate) purchases: Vec<UpstreamId>,
     pub(crate) pictures: Vec<StoredPicture>,

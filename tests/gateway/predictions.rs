@@ -57,14 +57,22 @@ async fn an_async_job_is_accepted_and_fetched_later() {
     keys.sort();
     let wanted = [
         "completed_at",
+        "cost_estimated",
+        "cost_usd",
         "created",
         "error",
         "expected_completion",
         "id",
+        "inputs",
         "model",
+        "n",
         "object",
         "predictions",
+        "progress",
+        "quality",
+        "queue_position",
         "result",
+        "size",
         "status",
         "task",
     ];

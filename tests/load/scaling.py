@@ -2,8 +2,8 @@
 """What one of something costs, by how many of them there are: whether anything grows worse than linearly.
 
   waiters  2,000 to 15,000 clients that wait (waiters.py): memory of one, CPU of an arrival, a poll and a delivery
-  polls    1,000 to 100,000 purchases that are polled, asked for with `respond-async`: memory of one, CPU of a submit and of a
-           poll. Pauses grow with the number, so that there are about 200 polls a second at every size
+  polls    1,000 to 100,000 purchases that are polled, asked for with `respond-async`: memory of one, CPU of a submit and of its
+           first poll
   storm    100 edits/s, 50 clients that ask for stored results without a pause, and both together: latency and CPU of each. The
            load has one core too, which both together fill, so read the CPU of the sum
 
@@ -39,7 +39,7 @@ from lib.rig import call  # noqa: E402
 
 WORSE = 1.5
 POLLS_A_SECOND = 200
-PERIOD_S = 15
+POLLED_WITHIN_S = 180
 SUBMITTERS = 64
 STORM_CLIENTS = 50
 NUMBER = b"0000000000"
@@ -78,6 +78,15 @@ async def submit(port, key, number):
     await asyncio.gather(*(client() for _ in range(SUBMITTERS)))
 
 
+def wait_for_polls(upstream, number, deadline):
+    """Waits until the upstream has had a number of polls, and returns how many it has had."""
+    while (polls := counters(upstream)["polls"]) < number:
+        if time.monotonic() > deadline:
+            give_up(f"only {polls} of {number:.0f} polls have come in time")
+        time.sleep(0.1)
+    return polls
+
+
 def polled(table, numbers):
     costs = {"memory": {}, "submit": {}, "poll": {}}
     arrivals_a_second = 100.0
@@ -104,13 +113,12 @@ def polled(table, numbers):
         arrivals_a_second = number / watch.seconds
         costs["memory"][number] = (memory(pid) - idle) / number
         costs["submit"][number] = watch.cpu / number
-        # The first polls are as far apart as the submits were; each period has some.
-        time.sleep(max(0.0, began + first_ms / 1000 + 1 - time.monotonic()))
-        before, watch = counters(upstream)["polls"], Stopwatch(pid)
-        time.sleep(PERIOD_S)
+        # The first polls are as far apart as the submits were. Nearly all of them are counted.
+        deadline = began + first_ms / 1000 + POLLED_WITHIN_S
+        begun_at, watch = wait_for_polls(upstream, number * 0.05, deadline), Stopwatch(pid)
+        polls = wait_for_polls(upstream, number * 0.95, deadline) - begun_at
         watch.stop()
-        polls = counters(upstream)["polls"] - before
-        costs["poll"][number] = watch.cpu / max(1, polls)
+        costs["poll"][number] = watch.cpu / polls
         name = f"{number:,} purchases"
         table.row(f"{name}: memory of one", costs["memory"][number] / 1000, "KB")
         table.row(f"{name}: submitted", arrivals_a_second, "a second")

@@ -38,7 +38,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PREFLIGHT_TTL: Duration = Duration::from_hours(2);
 
 /// Response headers that scripts may read, besides those that CORS always allows.
-const EXPOSED: [HeaderName; 21] = [
+const EXPOSED: [HeaderName; 25] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("openai-processing-ms"),
     HeaderName::from_static("openai-version"),
@@ -52,6 +52,10 @@ const EXPOSED: [HeaderName; 21] = [
     gateway_headers::PREDICTION,
     gateway_headers::UPSTREAM_ID,
     gateway_headers::SANDBOX,
+    gateway_headers::COST_USD,
+    gateway_headers::COST_ESTIMATED,
+    gateway_headers::LITELLM_COST,
+    gateway_headers::EXPECTED_SECONDS,
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
     HeaderName::from_static("x-ratelimit-reset-requests"),

@@ -31,7 +31,7 @@ use crate::api::error::ApiError;
 use crate::api::error::response::ErrorEnvelope;
 use crate::engine::{JobEvent, WaitError, Waiter};
 use crate::http::StreamingBody;
-use crate::http::gateway_headers::{INPUTS_UNSEEN, WARNING};
+use crate::http::gateway_headers::{INPUTS_UNSEEN, WARNING, whole_seconds};
 use crate::model::{JobId, JobResult, PurchaseResult, StoredPicture, Timestamp, Usage};
 
 /// Keeps nginx from buffering the response.
@@ -149,6 +149,7 @@ impl Events {
                 };
             }
             let sent = self.statuses.as_ref().and_then(StatusEvents::sent);
+            let look_at = self.statuses.as_ref().map(StatusEvents::look_at).filter(|_| self.end.is_none());
             tokio::select! {
                 biased;
                 Some(prepared) = self.pending.next() => return Some(match prepared {
@@ -178,6 +179,14 @@ impl Events {
                     Ok(JobEvent::End(result)) => self.end = Some(Ok(Some(result))),
                     Err(error) => self.end = Some(Err(error)),
                 },
+                () = sleep_until(look_at) => {
+                    if let Some(statuses) = &mut self.statuses
+                        && let Some(status) = statuses.progressed(&self.response.engine, job).await
+                    {
+                        self.response.waiter = Some(waiter);
+                        return Some(status);
+                    }
+                }
                 () = tokio::time::sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + self.response.heartbeat;
                     let comment = comment(&waiter);
@@ -262,8 +271,20 @@ fn split_usage(
     })
 }
 
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns what keeps a connection alive: when the pictures are expected, where that is known.
 fn comment(waiter: &Waiter) -> StreamingBody {
-    StreamingBody::default().text(if waiter.is_bought() { ": processing\n\n" } else { ": queued\n\n" })
+    let body = StreamingBody::default();
+    match waiter.expected() {
+        Some(left) => body.format(format_args!(": expected in {} s\n\n", whole_seconds(left))),
+        None => body.text(if waiter.is_bought() { ": processing\n\n" } else { ": queued\n\n" }),
+    }
 }
 
 /// Returns the comment before a picture that was made without looking at the input pictures; otherwise nothing.

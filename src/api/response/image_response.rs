@@ -2,6 +2,7 @@
 //! complete or absent; never `url` and `b64_json` in one item.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -18,7 +19,7 @@ use crate::api::request::response_options::{Conversion, ResponseFormat, Response
 use crate::engine::Waiter;
 use crate::http::StreamingBody;
 use crate::http::gateway_headers::{name_job, qualify_result};
-use crate::model::{Choices, JobResult, PictureRequest, Task, Timestamp, Usage};
+use crate::model::{Choices, JobResult, PictureRequest, StoredPicture, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
 use completion::Completion;
 use warnings::warnings;
@@ -80,6 +81,15 @@ impl ResponseShape {
             Some(completion) => completion.object(result, pictures, urls, self.conversion()),
             None => self.image_object(result, pictures, urls),
         }
+    }
+
+    /// Writes the whole result with the addresses of its pictures, which are not opened.
+    pub(crate) fn addresses(&self, result: &JobResult, urls: &ResultUrls) -> StreamingBody {
+        let unopened = |picture: &StoredPicture| {
+            let StoredPicture { format, width, height, .. } = *picture;
+            ReadyPicture { source: Arc::new(Bytes::new()), format, width, height }
+        };
+        self.image_object(result, result.pictures.iter().map(unopened).collect(), urls)
     }
 
     fn image_object(&self, result: &JobResult, pictures: Vec<ReadyPicture>, urls: &ResultUrls) -> StreamingBody {

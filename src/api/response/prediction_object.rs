@@ -4,9 +4,9 @@ use serde::{Serialize, Serializer};
 
 use super::image_response::warnings::{ResultWarning, warnings};
 use crate::api::error::ApiError;
-use crate::engine::{JobStage, JobStatus, JobView};
+use crate::engine::{JobProgress, JobStage, JobStatus, JobSummary};
 use crate::http::StreamingBody;
-use crate::model::{Failure, JobId, Task, Timestamp};
+use crate::model::{Failure, Task, Timestamp};
 
 /// A job. Times are in seconds since 1970. Its `result` is the response of a synchronous request, which the caller writes
 /// between the two halves of [`PredictionObject::around_result`].
@@ -18,9 +18,24 @@ pub(crate) struct PredictionObject<'a> {
     status: &'static str,
     task: &'static str,
     model: &'a str,
+    /// As requested: `size` is resolved, and `quality` null for a model without it.
+    size: String,
+    quality: Option<&'a str>,
+    n: u8,
+    /// The number of input pictures.
+    inputs: u8,
     created: i64,
     expected_completion: Option<i64>,
+    /// In percent: below 100 while the job is under way; null when nothing is known, or when it failed.
+    progress: Option<u8>,
+    /// 1 for the next; null for a job that is not queued.
+    queue_position: Option<usize>,
     completed_at: Option<i64>,
+    /// In US dollars; null while it is not known.
+    cost_usd: Option<f64>,
+    cost_estimated: bool,
+    /// Null unless it is kept.
+    prompt: Option<&'a str>,
     /// The upstream's ids of its purchases.
     predictions: Vec<&'a str>,
     /// Always null here.
@@ -45,19 +60,30 @@ impl Serialize for SerializedError {
 const NO_RESULT: &str = "\"result\":null";
 
 impl<'a> PredictionObject<'a> {
-    pub(crate) fn of(job: JobId, view: &'a JobView, now: Timestamp) -> Self {
-        let (status, expected, completed_at, error) = match &view.status {
-            JobStatus::UnderWay { stage, expected } => (status_word(*stage), *expected, None, None),
+    pub(crate) fn of(view: &'a JobSummary, now: Timestamp) -> Self {
+        let (job, cost) = (view.id, view.state.cost);
+        let mut progress = JobProgress::default();
+        let (status, expected, completed_at, error) = match &view.state.status {
+            JobStatus::UnderWay { stage, progress: known } => {
+                progress = *known;
+                (status_word(*stage), known.expected, None, None)
+            }
             JobStatus::Completed(result) => ("completed", None, Some(result.resolved), None),
             JobStatus::Failed { failure, at } => {
                 let cancelled = matches!(failure, Failure::Abandoned);
                 let error = ApiError::Failed { failure: failure.clone(), job: Some(job) };
                 (if cancelled { "cancelled" } else { "failed" }, None, Some(*at), Some(error))
             }
-            JobStatus::Evicted => ("completed", None, None, Some(ApiError::ResultGone)),
+            JobStatus::Evicted => {
+                progress.percent = Some(100);
+                ("completed", None, None, Some(ApiError::ResultGone))
+            }
         };
-        let warnings = match &view.status {
-            JobStatus::Completed(result) => warnings(result),
+        let warnings = match &view.state.status {
+            JobStatus::Completed(result) => {
+                progress.percent = Some(100);
+                warnings(result)
+            }
             JobStatus::UnderWay { .. } | JobStatus::Failed { .. } | JobStatus::Evicted => Vec::new(),
         };
         Self {
@@ -69,15 +95,28 @@ impl<'a> PredictionObject<'a> {
                 Task::Generate => "generation",
             },
             model: view.model.as_str(),
+            size: view.size.to_string(),
+            quality: view.choices.quality(),
+            n: view.n,
+            inputs: view.inputs,
             created: view.created.seconds(),
             // An overdue job is expected now.
             expected_completion: expected.map(|expected| expected.max(now).seconds()),
+            progress: progress.percent,
+            queue_position: progress.queue_position,
             completed_at: completed_at.map(Timestamp::seconds),
-            predictions: view.purchases.iter().map(crate::model::UpstreamId::as_str).collect(),
+            cost_usd: cost.map(|cost| (cost.usd.0 * 1e6).round() / 1e6),
+            cost_estimated: cost.is_some_and(|cost| cost.estimated),
+            prompt: view.prompt.as_deref(),
+            predictions: view.state.purchases.iter().map(crate::model::UpstreamId::as_str).collect(),
             result: None,
             error: error.map(SerializedError),
             warnings,
         }
+    }
+
+    pub(crate) fn status(&self) -> &'static str {
+        self.status
     }
 
     /// Returns the object as JSON, before and after its result.

@@ -1,49 +1,83 @@
-//! The status of a job as `prediction.status` events, for a client that follows `/v1/predictions/{id}`.
+//! The status of a job as `prediction.status` events, for a client that follows `/v1/predictions/{id}`: at each change of its
+//! stage, and at most every second at a change of its progress or of its place in the queue.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::prediction_object::PredictionObject;
 use crate::engine::{Engine, JobStage, JobStatus, JobView};
 use crate::http::StreamingBody;
 use crate::model::{ClientId, Clock, JobId};
 
+/// The shortest time between two looks at the progress of a job.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The client that follows, and the status it was last sent.
 #[derive(Debug)]
 pub(crate) struct StatusEvents {
     client: ClientId,
     clock: Arc<dyn Clock>,
-    stage: Option<JobStage>,
+    sent: Option<SentStatus>,
+    /// When the progress is looked at again.
+    look_at: Instant,
     ended: bool,
+}
+
+/// What a change of makes a new event. Expected times are left out: they change all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SentStatus {
+    stage: JobStage,
+    percent: Option<u8>,
+    queue_position: Option<usize>,
+}
+
+impl SentStatus {
+    const UNKNOWN: Self = Self { stage: JobStage::Processing, percent: None, queue_position: None };
+
+    /// Returns the status of a view; `None` when the job has ended, which is no stage.
+    fn of(view: &JobView) -> Option<Self> {
+        let JobStatus::UnderWay { stage, progress } = view.summary.state.status else { return None };
+        Some(Self { stage, percent: progress.percent, queue_position: progress.queue_position })
+    }
 }
 
 impl StatusEvents {
     pub(crate) fn new(client: ClientId, clock: Arc<dyn Clock>) -> Self {
-        Self { client, clock, stage: None, ended: false }
+        Self { client, clock, sent: None, look_at: Instant::now() + LOOK_INTERVAL, ended: false }
     }
 
-    /// Returns the stage that was sent last; a change of it makes a new event.
+    /// Returns the stage that was sent last; a change of it makes a new event at once.
     pub(crate) fn sent(&self) -> Option<JobStage> {
-        self.stage
+        self.sent.map(|sent| sent.stage)
+    }
+
+    /// Returns when the progress is to be looked at.
+    pub(crate) fn look_at(&self) -> Instant {
+        self.look_at
     }
 
     /// Returns the first event; `None` after it, and for a job that has ended, whose last event follows its pictures.
     pub(crate) async fn first(&mut self, engine: &Engine, job: JobId) -> Option<StreamingBody> {
-        if self.stage.is_some() {
+        if self.sent.is_some() {
             return None;
         }
-        self.stage = Some(JobStage::Processing);
-        let view = self.view(engine, job).await?;
-        let JobStatus::UnderWay { stage, .. } = view.status else { return None };
-        self.stage = Some(stage);
-        Some(self.event(job, &view))
+        self.sent = Some(SentStatus::UNKNOWN);
+        self.event_unless_ended(engine, job).await
     }
 
     /// Returns the event for a new stage.
     pub(crate) async fn changed(&mut self, stage: JobStage, engine: &Engine, job: JobId) -> Option<StreamingBody> {
-        self.stage = Some(stage);
-        let view = self.view(engine, job).await?;
-        // The end is the last event, and no stage.
-        matches!(view.status, JobStatus::UnderWay { .. }).then(|| self.event(job, &view))
+        self.sent = Some(SentStatus { stage, ..self.sent.unwrap_or(SentStatus::UNKNOWN) });
+        self.event_unless_ended(engine, job).await
+    }
+
+    /// Looks at the progress; returns an event if it has changed.
+    pub(crate) async fn progressed(&mut self, engine: &Engine, job: JobId) -> Option<StreamingBody> {
+        let before = self.sent;
+        let event = self.event_unless_ended(engine, job).await;
+        event.filter(|_| self.sent != before)
     }
 
     /// Returns the last event; `None` after it.
@@ -52,7 +86,15 @@ impl StatusEvents {
             return None;
         }
         let view = self.view(engine, job).await?;
-        Some(self.event(job, &view))
+        Some(self.event(&view))
+    }
+
+    /// Returns the event for the present status, and notes it as sent; `None` when the job has ended.
+    async fn event_unless_ended(&mut self, engine: &Engine, job: JobId) -> Option<StreamingBody> {
+        self.look_at = Instant::now() + LOOK_INTERVAL;
+        let view = self.view(engine, job).await?;
+        self.sent = Some(SentStatus::of(&view)?);
+        Some(self.event(&view))
     }
 
     /// Looks the job up. A failed look-up omits the event; pictures and errors are sent all the same.
@@ -60,8 +102,8 @@ impl StatusEvents {
         engine.view(&self.client, job).await.ok().flatten()
     }
 
-    fn event(&self, job: JobId, view: &JobView) -> StreamingBody {
-        let object = PredictionObject::of(job, view, self.clock.now());
+    fn event(&self, view: &JobView) -> StreamingBody {
+        let object = PredictionObject::of(&view.summary, self.clock.now());
         StreamingBody::default().text("event: prediction.status\ndata: ").json(&object).text("\n\n")
     }
 }

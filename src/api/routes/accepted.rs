@@ -28,9 +28,9 @@ use crate::api::response::padded_json::PaddedJson;
 use crate::api::response::signature::ResultUrls;
 use crate::api::response::streaming::{ResponseOutcome, StreamingResponse};
 use crate::api::state::ApiState;
-use crate::engine::{JobRequest, WaitError, WaitMode, Waiter};
-use crate::http::gateway_headers::{name_job, qualify_result};
-use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
+use crate::engine::{AnswerSource, JobRequest, WaitError, WaitMode, Waiter};
+use crate::http::gateway_headers::{add_cost, add_expected, name_job, qualify_result};
+use crate::model::{ClientId, Cost, Failure, IdempotencyKey, JobId, JobResult, Task, UpstreamId};
 use crate::server::connection::ConnectionHandle;
 use crate::telemetry::RequestId;
 
@@ -100,6 +100,33 @@ struct AcceptedRequest {
     connection: ConnectionHandle,
     /// Counts against the limits of concurrent requests: until the head of the response, or until the end of one that streams.
     permit: Permit,
+}
+
+/// What is known of a job when a response begins that may come before its pictures.
+#[derive(Debug)]
+struct EarlyHead {
+    job: JobId,
+    purchases: Vec<UpstreamId>,
+    /// An estimate, unless the job has ended or was bought before.
+    cost: Option<Cost>,
+    expected: Option<Duration>,
+    /// The result of a job that has ended.
+    ended: Option<Arc<JobResult>>,
+}
+
+impl EarlyHead {
+    fn add_to(&self, headers: &mut HeaderMap) {
+        name_job(headers, self.job, &self.purchases);
+        if let Some(result) = &self.ended {
+            qualify_result(headers, result);
+        }
+        if let Some(cost) = self.cost {
+            add_cost(headers, cost);
+        }
+        if let Some(expected) = self.expected {
+            add_expected(headers, expected);
+        }
+    }
 }
 
 /// Parses a request and submits its job. The fields of its log line are as far as it came.
@@ -233,7 +260,36 @@ impl AcceptedRequest {
             ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: result.purchases.clone() })
         })?;
         let body = self.shape.object(&result, pictures, &self.urls);
-        Ok(deliver(body, &result, self.waiter, self.connection))
+        let cost = self.cost(state, Some(&result));
+        let mut response = deliver(body, &result, self.waiter, self.connection);
+        if let Some(cost) = cost {
+            add_cost(response.headers_mut(), cost);
+        }
+        Ok(response)
+    }
+
+    /// Returns what the answer costs: nothing where it was bought for another request, and the estimate where the result is
+    /// not there yet.
+    fn cost(&self, state: &ApiState, result: Option<&JobResult>) -> Option<Cost> {
+        match self.waiter.origin() {
+            AnswerSource::Hit(_) | AnswerSource::Joined => Some(Cost::default()),
+            AnswerSource::Bought | AnswerSource::Bypass => match result {
+                Some(result) => state.engine.cost(result),
+                None => self.waiter.expected_cost(),
+            },
+        }
+    }
+
+    /// Returns what is known of a job before the head of a response that is sent before its pictures.
+    async fn foresee(&mut self, state: &ApiState) -> EarlyHead {
+        let ended = self.waiter.outcome(Instant::now()).await.and_then(Result::ok);
+        EarlyHead {
+            job: self.waiter.job(),
+            purchases: self.waiter.upstream(),
+            cost: self.cost(state, ended.as_deref()),
+            expected: self.waiter.expected(),
+            ended,
+        }
     }
 
     /// Waits for all pictures, with interim responses at every heartbeat where the client accepts them.
@@ -257,8 +313,7 @@ impl AcceptedRequest {
             outcome.discard();
             return Err(ApiError::of_wait(&self.waiter, error));
         }
-        let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
-        let ended = self.waiter.outcome(Instant::now()).await;
+        let head = self.foresee(state).await;
         let urls = self.urls.clone();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let events = match streaming.shape.completion() {
@@ -266,10 +321,7 @@ impl AcceptedRequest {
             None => Events::new(streaming),
         };
         let mut response = events.into_response();
-        name_job(response.headers_mut(), job, &purchases);
-        if let Some(Ok(result)) = ended {
-            qualify_result(response.headers_mut(), &result);
-        }
+        head.add_to(response.headers_mut());
         Ok(response)
     }
 
@@ -280,11 +332,11 @@ impl AcceptedRequest {
             outcome.discard();
             return self.whole(state, result).await;
         }
-        let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
+        let head = self.foresee(state).await;
         let urls = self.urls.clone();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let mut response = PaddedJson::new(streaming, urls).into_response();
-        name_job(response.headers_mut(), job, &purchases);
+        head.add_to(response.headers_mut());
         Ok(response)
     }
 
@@ -303,9 +355,14 @@ impl AcceptedRequest {
             Some(Ok(result)) if !wait.is_zero() => return self.whole(state, Ok(result)).await,
             Some(Ok(_)) | None => {}
         }
+        let cost = self.foresee(state).await.cost;
         let Self { waiter, shape, urls, connection, .. } = *self;
         let response = PredictionResponse { shape, urls, connection };
-        predictions::accepted(state, client, &waiter, response, wait).await
+        let mut response = predictions::accepted(state, client, &waiter, response, wait).await?;
+        if let Some(cost) = cost {
+            add_cost(response.headers_mut(), cost);
+        }
+        Ok(response)
     }
 
     fn track(&self, state: &ApiState, mode: &'static str) -> ResponseOutcome {

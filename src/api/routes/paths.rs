@@ -22,13 +22,14 @@ const BASE_WORDS: [&str; 9] =
 const ENCODED_SPACES: [&str; 4] = ["%20", "%0a", "%0d", "%09"];
 
 /// The routes that a mistyped path is compared with, below `/v1/`.
-const ROUTES: [(&str, &str); 9] = [
+const ROUTES: [(&str, &str); 10] = [
     ("POST", "images/edits"),
     ("POST", "images/generations"),
     ("POST", "chat/completions"),
     ("POST", "responses"),
     ("GET", "models"),
     ("GET", "models/{id}"),
+    ("GET", "predictions"),
     ("GET", "predictions/{id}"),
     ("GET", "results/{id}/{n}"),
     ("GET", "health"),
@@ -66,6 +67,7 @@ fn route(words: &[&str], segments: &[&str]) -> Option<String> {
         }
         ["models" | "model"] => Some("/v1/models".to_owned()),
         ["models" | "model", ..] => Some(format!("/v1/models/{}", segments[1..].join("/"))),
+        ["predictions"] => Some("/v1/predictions".to_owned()),
         ["predictions", _] => Some(format!("/v1/predictions/{}", segments[1])),
         ["results", _, _] => Some(format!("/v1/results/{}/{}", segments[1], segments[2])),
         ["inputs", _] => Some(format!("/v1/inputs/{}", segments[1])),
@@ -162,9 +164,6 @@ fn not_served(first: &str, rest: &[&str]) -> Option<Cow<'static, str>> {
         }
         "metrics" | "readyz" | "status" | "status.json" => {
             return Some("The operator's pages are at another address (operator.listen); here is GET /health.".into());
-        }
-        "predictions" if rest.is_empty() => {
-            return Some("Jobs are not listed: use GET /v1/predictions/{id} with the id of a 202 response.".into());
         }
         "completions" | "engines" => "Text completions are",
         "embeddings" => "Embeddings are",
@@ -266,7 +265,7 @@ mod tests {
             "/v1/embeddings",
             "/v1/images/upscale",
             "/v2/images/edits",
-            "/v1/predictions",
+            "/v1/predictions/1/2",
             "/v1/results/pred_1",
             "/v1/files/models",
             "/openai/deployments/m/chat/edits",
@@ -307,7 +306,7 @@ mod tests {
             ("/openai/deployments/m/embeddings", "Azure's addresses"),
             ("/dashboard/billing/usage", "Usage and billing"),
             ("/metrics", "operator.listen"),
-            ("/v1/predictions", "Jobs are not listed"),
+            ("/v1/prediction", "Did you mean GET /v1/predictions?"),
             ("/favicon.ico", "This gateway serves POST /v1/images/edits"),
             ("/v1/foo", "This gateway serves POST /v1/images/edits"),
         ] {

@@ -32,13 +32,16 @@ use crate::api::response::signature::ResultUrls;
 use crate::api::response::status_events::StatusEvents;
 use crate::api::response::streaming::StreamingResponse;
 use crate::api::state::ApiState;
-use crate::engine::{CancelOutcome, JobStatus, JobView, WaitError, Waiter};
-use crate::http::gateway_headers::{PREFERENCE_APPLIED, name_job, qualify_result};
+use crate::engine::{CancelOutcome, JobProgress, JobStatus, JobView, WaitError, Waiter};
+use crate::http::gateway_headers::{PREFERENCE_APPLIED, add_expected, name_job, qualify_result};
 use crate::http::header::{ParsedHeader, list_members};
 use crate::model::{ClientId, Failure, JobId, Timestamp};
 use crate::server::connection::ConnectionHandle;
 
+mod list;
 mod query;
+
+pub(crate) use list::index;
 
 /// Bounds of `Retry-After` for a job that is under way, and its value where nothing is known.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
@@ -66,7 +69,7 @@ pub(crate) async fn accepted(
     let view = view(state, client, job).await?;
     let query = query::of(response.shape.options());
     let base = response.urls.base_path().to_owned();
-    let mut response = show_job(state, job, view, response).await?;
+    let mut response = show_job(state, view, response).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
     let location = format!("{base}/v1/predictions/{job}{query}");
     let location =
@@ -139,9 +142,9 @@ async fn get(
     let RequestContext { client, started, request, connection, headers, .. } = context;
     let mut view = view(state, &client, job).await?;
     log.job = Some(job);
-    log.model = Some(view.model.clone());
+    log.model = Some(view.summary.model.clone());
     let urls = state.result_urls(&headers)?;
-    let shape = ResponseShape::new(view.task, view.choices.clone(), options);
+    let shape = ResponseShape::new(view.summary.task, view.summary.choices.clone(), options);
     let now = Instant::now();
     if wants_events(&headers) {
         let permit = state.admit(&client)?;
@@ -160,30 +163,34 @@ async fn get(
         };
         let statuses = StatusEvents::new(client, state.clock.clone());
         let mut response = Events::of_prediction(streaming, statuses).into_response();
-        if let JobStatus::Completed(result) = &view.status {
+        if let JobStatus::Completed(result) = &view.summary.state.status {
             qualify_result(response.headers_mut(), result);
         }
         return Ok(response);
     }
     let response = PredictionResponse { shape, urls, connection };
     let Some(wait) = Preferences::of(&headers).wait else {
-        return show_job(state, job, view, response).await;
+        return show_job(state, view, response).await;
     };
     let deadline = response_deadline(&headers, &state.server.responses, started, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
-    if matches!(view.status, JobStatus::UnderWay { .. }) {
+    if matches!(view.summary.state.status, JobStatus::UnderWay { .. }) {
         let _permit = state.admit(&client)?;
         let outcome = view.waiter.outcome(now + wait).await;
         view = self::view(state, &client, job).await?;
         // An outcome that could not be journalled is shown all the same.
-        if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&view.status, outcome) {
-            view.status = match outcome {
-                Ok(result) => JobStatus::Completed(result),
+        let shown = &mut view.summary.state;
+        if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&shown.status, outcome) {
+            shown.status = match outcome {
+                Ok(result) => {
+                    shown.cost = state.engine.cost(&result);
+                    JobStatus::Completed(result)
+                }
                 Err(failure) => JobStatus::Failed { failure, at: state.clock.now() },
             };
         }
     }
-    let mut response = show_job(state, job, view, response).await?;
+    let mut response = show_job(state, view, response).await?;
     response.headers_mut().insert(PREFERENCE_APPLIED, applied_wait(wait));
     Ok(response)
 }
@@ -195,7 +202,7 @@ async fn delete(client: &ClientId, state: &ApiState, job: JobId, log: &mut LogFi
     match cancelled {
         CancelOutcome::Dropped | CancelOutcome::Shared => {
             let view = view(state, client, job).await?;
-            Ok(Json(PredictionObject::of(job, &view, state.clock.now())).into_response())
+            Ok(Json(PredictionObject::of(&view.summary, state.clock.now())).into_response())
         }
         CancelOutcome::Bought => Err(ApiError::PredictionSubmitted { job }),
         CancelOutcome::Ended => Err(ApiError::PredictionEnded { job }),
@@ -206,22 +213,17 @@ async fn delete(client: &ClientId, state: &ApiState, job: JobId, log: &mut LogFi
 async fn view(state: &ApiState, client: &ClientId, job: JobId) -> Result<JobView, ApiError> {
     let failed = |failure| ApiError::Failed { failure, job: Some(job) };
     let view = state.engine.view(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
-    match view.status {
+    match view.summary.state.status {
         JobStatus::Evicted => Err(ApiError::ResultGone),
         JobStatus::UnderWay { .. } | JobStatus::Completed(_) | JobStatus::Failed { .. } => Ok(view),
     }
 }
 
 /// Sends the prediction object, with the pictures of a completed job.
-async fn show_job(
-    state: &ApiState,
-    job: JobId,
-    view: JobView,
-    response: PredictionResponse,
-) -> Result<Response, ApiError> {
+async fn show_job(state: &ApiState, view: JobView, response: PredictionResponse) -> Result<Response, ApiError> {
     let now = state.clock.now();
-    let (head, tail) = PredictionObject::of(job, &view, now).around_result();
-    if let JobStatus::Completed(result) = &view.status {
+    let (head, tail) = PredictionObject::of(&view.summary, now).around_result();
+    if let JobStatus::Completed(result) = &view.summary.state.status {
         let opened = state.engine.open(&result.pictures).await;
         let failed = |failure: Failure| ApiError::of_wait(&view.waiter, WaitError::Failed(failure));
         let sources = opened.map_err(failed)?;
@@ -235,9 +237,12 @@ async fn show_job(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    name_job(headers, job, &view.purchases);
-    if let JobStatus::UnderWay { expected, .. } = view.status {
+    name_job(headers, view.summary.id, &view.summary.state.purchases);
+    if let JobStatus::UnderWay { progress: JobProgress { expected, .. }, .. } = view.summary.state.status {
         headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(expected, now).as_secs()));
+        if let Some(expected) = expected {
+            add_expected(headers, expected.since(now));
+        }
     }
     Ok(response)
 }

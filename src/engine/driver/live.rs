@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::{oneshot, watch};
@@ -57,6 +58,7 @@ pub(super) struct LiveJobs {
 #[derive(Debug)]
 pub(super) struct LiveJob {
     progress: watch::Sender<Progress>,
+    shown: ShownPercent,
     /// The part of its client's quota that is reserved for it; `None` for a job that buys nothing.
     quota: Option<Box<dyn QuotaHold>>,
     purchases: Vec<LivePurchase>,
@@ -108,6 +110,20 @@ pub(in crate::engine) struct Progress {
     pub(in crate::engine) outcome: Option<Result<Arc<JobResult>, Failure>>,
 }
 
+/// The highest percentage of a job that was shown: estimates change, and what is shown never goes back.
+#[derive(Clone, Debug, Default)]
+pub(in crate::engine) struct ShownPercent(Arc<AtomicU8>);
+
+/// A live job as its client sees it.
+#[derive(Debug)]
+pub(in crate::engine) struct ObservedJob {
+    pub(in crate::engine) view: LiveView,
+    pub(in crate::engine) progress: watch::Receiver<Progress>,
+    pub(in crate::engine) shown: ShownPercent,
+    /// The place in the queue of its first purchase that waits there: 1 for the next.
+    pub(in crate::engine) queue_position: Option<usize>,
+}
+
 /// A live job that a request waits for.
 #[derive(Debug)]
 pub(in crate::engine) struct Joined {
@@ -132,6 +148,13 @@ pub(in crate::engine) enum Listed {
 pub(in crate::engine) struct KeepAlive {
     driver: Arc<Driver>,
     job: JobId,
+}
+
+impl ShownPercent {
+    /// Returns this percentage, or the one that was shown before if that is higher.
+    pub(in crate::engine) fn show(&self, percent: u8) -> u8 {
+        self.0.fetch_max(percent, Ordering::Relaxed).max(percent)
+    }
 }
 
 impl<'a> StateGuard<'a> {
@@ -208,8 +231,8 @@ impl LiveJobs {
     }
 
     fn insert(&mut self, job: JobId, quota: Box<dyn QuotaHold>, purchases: Vec<LivePurchase>) {
-        let progress = watch::Sender::default();
-        self.jobs.insert(job, LiveJob { progress, quota: Some(quota), purchases, refetched: None });
+        let (progress, shown) = (watch::Sender::default(), ShownPercent::default());
+        self.jobs.insert(job, LiveJob { progress, shown, quota: Some(quota), purchases, refetched: None });
     }
 }
 
@@ -314,24 +337,36 @@ impl Driver {
         let is_new = effects.is_some();
         if let Some(effects) = effects {
             let mark = Some(self.cache.waiters.mark_refetched(job));
-            let live = LiveJob { progress: watch::Sender::default(), quota: None, purchases, refetched: mark };
+            let (progress, shown) = (watch::Sender::default(), ShownPercent::default());
+            let live = LiveJob { progress, shown, quota: None, purchases, refetched: mark };
             state.live.jobs.insert(job, live);
             self.carry_out(&mut state, effects);
         }
         joined(self, &state, record, is_new).ok_or(Failure::Stopping)
     }
 
-    /// Returns a view of a live job of a client, and its progress; `None` when there is no such job.
-    pub(in crate::engine) fn view(
+    /// Returns a live job of a client; `None` when there is no such job.
+    pub(in crate::engine) fn view(&self, client: &ClientId, job: JobId) -> Option<ObservedJob> {
+        observed(&self.lock(), client, job)
+    }
+
+    /// Returns those of these jobs of a client that are live.
+    pub(in crate::engine) fn views(
         &self,
         client: &ClientId,
-        job: JobId,
-    ) -> Option<(LiveView, watch::Receiver<Progress>)> {
+        jobs: impl IntoIterator<Item = JobId>,
+    ) -> HashMap<JobId, ObservedJob> {
         let state = self.lock();
-        let view = state.jobs.table.view(client, job, Instant::now().into_std())?;
-        let progress = state.live.jobs.get(&job)?.progress.subscribe();
-        Some((view, progress))
+        jobs.into_iter().filter_map(|job| Some((job, observed(&state, client, job)?))).collect()
     }
+}
+
+fn observed(state: &State, client: &ClientId, job: JobId) -> Option<ObservedJob> {
+    let view = state.jobs.table.view(client, job, Instant::now().into_std())?;
+    let live = state.live.jobs.get(&job)?;
+    let queued = live.purchases.iter().filter_map(|purchase| purchase.submission.as_ref()?.slot.place());
+    let queue_position = if view.stage == JobStage::Queued { queued.min() } else { None };
+    Some(ObservedJob { view, progress: live.progress.subscribe(), shown: live.shown.clone(), queue_position })
 }
 
 fn joined(driver: &Arc<Driver>, state: &State, record: Arc<JobRecord>, is_new: bool) -> Option<Joined> {

@@ -1,5 +1,7 @@
 //! Counts and logs the ends of purchases.
 
+use std::time::Duration;
+
 use crate::budget::Pushback;
 use crate::engine::jobs::event::{EndedPurchase, RefetchResult};
 use crate::engine::metrics::EngineMetrics;
@@ -48,6 +50,17 @@ pub(super) fn log_end(ended: &EndedPurchase) {
             let failure = failure.name();
             tracing::info!(%purchase, %client, failure, "purchase ended without a picture");
         }
+    }
+}
+
+/// Logs that the upstream has accepted a purchase, and when it is expected to be done.
+pub(super) fn log_accepted(purchase: PurchaseId, account: &AccountId, expected: Option<Duration>) {
+    match expected {
+        Some(expected) => {
+            let seconds = expected.as_secs_f64().ceil();
+            tracing::info!(%purchase, %account, "purchase accepted; expected in {seconds} s");
+        }
+        None => tracing::info!(%purchase, %account, "purchase accepted; nothing is known of its time yet"),
     }
 }
 

@@ -1,14 +1,16 @@
 //! The calls that buy: waiting for the budget, and the submit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::Driver;
-use super::report::{log_id_conflict, log_refused_submit};
+use super::report::{log_accepted, log_id_conflict, log_refused_submit};
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
+use crate::engine::jobs::rules::class;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{Failure, PictureRequest, PurchaseId};
 use crate::upstream::formats::SubmitFormat;
@@ -74,8 +76,15 @@ pub(super) fn start(
         let result = submitted.await;
         let result = refuse_repeated_id(&driver, purchase, result).await;
         services.metrics.submitted(&request.model, format.format.method, result.as_ref().err());
-        if let Err(error) = &result {
-            log_refused_submit(purchase, &account, attempt, &format.format.describe(), error);
+        match &result {
+            Ok(Submitted::Accepted(_)) => {
+                let PictureRequest { task, choices, size, .. } = &*request;
+                let class = class(&request.model, *task, choices, *size, pictures);
+                let expected = driver.latencies().expected(&class, Duration::ZERO);
+                log_accepted(purchase, &account, expected);
+            }
+            Ok(Submitted::Finished { .. }) => {}
+            Err(error) => log_refused_submit(purchase, &account, attempt, &format.format.describe(), error),
         }
         on_submitted(&driver, purchase, result);
     });

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::OnUnknown;
-use crate::model::{Catalogue, Choices, Size, Task, Usage, Usd};
+use crate::model::{Catalogue, Choices, Cost, JobResult, Size, Task, Usage, Usd};
 use crate::polling::latency::LatencyClass;
 use crate::polling::planner::PollPlanner;
-use crate::storage::journal::JobRecord;
+use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 use crate::upstream::formats::FormatRules;
 
 /// The operator's settings that the jobs depend on, and the prices.
@@ -37,6 +37,29 @@ impl Rules {
     /// Returns what pictures of a job's model cost, by the tokens where they are known.
     pub(super) fn price_of(&self, record: &JobRecord, pictures: usize, usage: Option<&Usage>) -> Option<Usd> {
         self.catalogue.find(&record.model).map(|model| model.price.of(pictures, usage))
+    }
+
+    /// Returns what a result has cost: its pictures, and those that are missing and may have been bought. `None` for a model
+    /// that is not in the catalogue.
+    pub(in crate::engine) fn cost_of(&self, result: &JobResult) -> Option<Cost> {
+        let price = self.catalogue.find(&result.model)?.price;
+        let missing = result.missing.iter().filter(|missing| missing.failure.may_have_been_bought());
+        let missing: usize = missing.map(|missing| usize::from(missing.pictures)).sum();
+        let made = price.cost(result.pictures.len(), result.usage.as_ref());
+        Some(if missing == 0 { made } else { made + price.cost(missing, None) })
+    }
+
+    /// Returns what a stored job without pictures may have cost. `None` as [`Rules::cost_of`], unless nothing was bought.
+    pub(in crate::engine) fn cost_of_failed(&self, stored: &StoredJob) -> Option<Cost> {
+        let bought = stored.purchases.iter().filter(|purchase| match &purchase.state {
+            StoredState::Failed { failure, .. } => failure.may_have_been_bought(),
+            StoredState::Intent => false,
+            StoredState::Committing { .. } | StoredState::Accepted { .. } | StoredState::Resolved { .. } => true,
+        });
+        match bought.map(|purchase| usize::from(purchase.pictures)).sum() {
+            0 => Some(Cost::default()),
+            bought => Some(self.catalogue.find(&stored.record.model)?.price.cost(bought, None)),
+        }
     }
 }
 

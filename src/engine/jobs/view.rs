@@ -58,7 +58,12 @@ pub(crate) enum CancelOutcome {
 impl Table {
     /// Returns a view of a live job of a client; `None` when there is no such job.
     pub(in crate::engine) fn view(&self, client: &ClientId, job: JobId, now: Instant) -> Option<LiveView> {
-        let live = self.live.get(&job).filter(|live| live.record.client == *client)?;
+        self.of_any_client(job, now).filter(|view| view.record.client == *client)
+    }
+
+    /// Returns a view of a live job without asking for its client: for requests that wait for it.
+    pub(in crate::engine) fn of_any_client(&self, job: JobId, now: Instant) -> Option<LiveView> {
+        let live = self.live.get(&job)?;
         Some(LiveView {
             record: Arc::clone(&live.record),
             stage: live.stage,

@@ -151,6 +151,7 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
         idempotency_key: key,
         respond_async: wait_mode == WaitMode::Away,
         created,
+        prompt: None,
     });
     let Some(model) = engine.catalogue.find(&request.model) else {
         return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });

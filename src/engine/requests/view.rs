@@ -5,34 +5,57 @@
 //! neither, and a view then answers `JournalUnavailable`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::progress::{JobProgress, progress};
 use super::refetch::refetch;
 use super::waiter::Waiter;
 use crate::engine::Engine;
 use crate::engine::cache::StoredAnswer;
 use crate::engine::cache::damaged::DamagedResult;
-use crate::engine::driver::{Driver, Progress};
+use crate::engine::driver::{Driver, ObservedJob};
 use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
-use crate::engine::jobs::rules::class_of;
-use crate::engine::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
+use crate::engine::jobs::{CancelOutcome, JobStage};
 use crate::engine::reuse::AnswerSource;
-use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, PurchaseId, Task, Timestamp, UpstreamId};
-use crate::storage::journal::{JobRecord, StoredJob, StoredState};
+use crate::model::{
+    Choices, ClientId, Cost, Failure, JobId, JobResult, ModelId, PurchaseId, Size, Task, Timestamp, UpstreamId,
+};
+use crate::storage::JournalError;
+use crate::storage::journal::{JobRecord, StoredJob};
 
 /// A job as its client sees it.
 #[derive(Debug)]
-pub(crate) struct JobView {
+pub(crate) struct JobSummary {
+    pub(crate) id: JobId,
     pub(crate) task: Task,
     pub(crate) model: ModelId,
+    pub(crate) size: Size,
     pub(crate) choices: Choices,
+    /// Number of pictures requested.
+    pub(crate) n: u8,
+    /// Number of input pictures, without the mask.
+    pub(crate) inputs: u8,
     pub(crate) created: Timestamp,
+    /// `None` unless it is kept.
+    pub(crate) prompt: Option<Arc<str>>,
+    pub(crate) state: JobState,
+}
+
+/// What changes of a job.
+#[derive(Debug)]
+pub(crate) struct JobState {
     pub(crate) status: JobStatus,
+    /// What it has cost; `None` while that is not known.
+    pub(crate) cost: Option<Cost>,
     /// The upstream's ids of its purchases, as far as they are known.
     pub(crate) purchases: Vec<UpstreamId>,
+}
+
+/// A job that its client looks at.
+#[derive(Debug)]
+pub(crate) struct JobView {
+    pub(crate) summary: JobSummary,
     /// Follows the job without keeping it needed; keeps its pictures while they are being delivered.
     pub(crate) waiter: Waiter,
 }
@@ -40,10 +63,9 @@ pub(crate) struct JobView {
 /// The status of a job.
 #[derive(Clone, Debug)]
 pub(crate) enum JobStatus {
-    /// `expected` is when it is expected to be done; `None` where nothing is known of that.
     UnderWay {
         stage: JobStage,
-        expected: Option<Timestamp>,
+        progress: JobProgress,
     },
     Completed(Arc<JobResult>),
     Failed {
@@ -61,8 +83,8 @@ impl Engine {
     ///
     /// [`Failure::JournalUnavailable`] when the journal cannot be read.
     pub(crate) async fn view(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
-        if let Some((live, progress)) = self.driver.view(client, job) {
-            return Ok(Some(view_of_live(&self.driver, live, progress)));
+        if let Some(observed) = self.driver.view(client, job) {
+            return Ok(Some(view_of_live(&self.driver, observed)));
         }
         let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
         view_of_stored(&self.driver, stored).await.map(Some)
@@ -88,67 +110,74 @@ impl Engine {
     }
 }
 
-async fn stored(driver: &Driver, client: &ClientId, job: JobId) -> Result<Option<StoredJob>, Failure> {
-    let stored = driver.services.journal.job(job).await.map_err(|error| {
-        tracing::error!(%error, "the journal cannot be read; the request is refused");
-        Failure::JournalUnavailable
-    })?;
-    Ok(stored.filter(|stored| stored.record.client == *client))
+pub(super) async fn stored(driver: &Driver, client: &ClientId, job: JobId) -> Result<Option<StoredJob>, Failure> {
+    let stored = driver.services.journal.job(job).await.map_err(|error| unreadable(&error))?;
+    Ok(stored.filter(|stored| stored.record.client == *client && !stored.deleted))
 }
 
-fn view_of_live(driver: &Arc<Driver>, live: LiveView, progress: watch::Receiver<Progress>) -> JobView {
-    let LiveView { record, stage, open, abandoned } = live;
-    let upstream = progress.borrow().upstream.clone();
-    let now = driver.services.clock.now();
-    let status = if abandoned {
-        JobStatus::Failed { failure: Failure::Abandoned, at: now }
+/// Logs that the journal cannot be read, and returns the failure of the request.
+pub(super) fn unreadable(error: &JournalError) -> Failure {
+    tracing::error!(%error, "the journal cannot be read; the request is refused");
+    Failure::JournalUnavailable
+}
+
+fn view_of_live(driver: &Arc<Driver>, observed: ObservedJob) -> JobView {
+    let summary = summary_of_live(driver, &observed);
+    let waiter = Waiter::observer(driver, summary.id, observed.progress);
+    JobView { summary, waiter }
+}
+
+/// Returns a live job as its client sees it.
+pub(super) fn summary_of_live(driver: &Driver, observed: &ObservedJob) -> JobSummary {
+    let purchases = observed.progress.borrow().upstream.clone();
+    let state = if observed.view.abandoned {
+        let status = JobStatus::Failed { failure: Failure::Abandoned, at: driver.services.clock.now() };
+        // Nothing of a job that is being dropped is bought.
+        JobState { status, cost: Some(Cost::default()), purchases }
     } else {
-        JobStatus::UnderWay { stage, expected: expected(driver, &record, &open).map(|left| now.plus(left)) }
+        let status = JobStatus::UnderWay { stage: observed.view.stage, progress: progress(driver, observed) };
+        JobState { status, cost: None, purchases }
     };
-    view(&record, status, upstream, Waiter::observer(driver, record.id, progress))
-}
-
-/// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
-fn expected(driver: &Driver, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
-    let mut latencies = driver.latencies();
-    let left = |open: &OpenPurchase| {
-        let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
-        Some(open.starts_in + done_at.saturating_sub(open.age))
-    };
-    open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
+    summary(&observed.view.record, state)
 }
 
 async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobView, Failure> {
     let job = stored.record.id;
-    let waiter = |outcome, delivered_before| {
-        let counted = driver.cache.waiters.add(job);
-        let source = AnswerSource::Joined;
-        Waiter::of_stored(driver, StoredAnswer { job, outcome, source, delivered_before, counted })
-    };
-    if let Some(result) = stored_result(&stored) {
-        let damaged = if stored.evicted { Vec::new() } else { driver.cache.damaged.find(&stored).await };
-        if !damaged.is_empty() {
-            return Ok(view_of_damaged(driver, stored, damaged, result.purchases).await);
+    let state = stored_state(driver, &stored);
+    let outcome = match &state.status {
+        JobStatus::Completed(result) => {
+            let damaged = driver.cache.damaged.find(&stored).await;
+            if !damaged.is_empty() {
+                return Ok(view_of_damaged(driver, stored, damaged, state).await);
+            }
+            Ok(Arc::clone(result))
         }
-        let result = Arc::new(result);
-        let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
-        let purchases = result.purchases.clone();
-        let waiter = waiter(Ok(result), stored.delivered.is_some());
-        return Ok(view(&stored.record, status, purchases, waiter));
+        JobStatus::Evicted => Err(Failure::ResultLost { message: "it is no longer stored".to_owned() }),
+        JobStatus::Failed { failure, .. } => Err(failure.clone()),
+        // Its end could not be journalled, and the next start resumes it.
+        JobStatus::UnderWay { .. } => return Err(Failure::JournalUnavailable),
+    };
+    let (counted, delivered_before) = (driver.cache.waiters.add(job), stored.delivered.is_some());
+    let answer = StoredAnswer { job, outcome, source: AnswerSource::Joined, delivered_before, counted };
+    Ok(JobView { summary: summary(&stored.record, state), waiter: Waiter::of_stored(driver, answer) })
+}
+
+/// Returns the state of a stored job. One that is neither under way nor ended is shown as under way. Whether its pictures are
+/// intact is not looked at.
+pub(super) fn stored_state(driver: &Driver, stored: &StoredJob) -> JobState {
+    if let Some(result) = stored_result(stored) {
+        let (cost, purchases) = (driver.cache.rules.cost_of(&result), result.purchases.clone());
+        let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::new(result)) };
+        return JobState { status, cost, purchases };
     }
-    // Neither under way nor ended: its end could not be journalled, and the next start resumes it.
-    let end = stored.end().ok_or(Failure::JournalUnavailable)?;
-    let failure = stored_failure(&stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
-    let purchases = stored.purchases.iter().filter_map(|purchase| match &purchase.state {
-        StoredState::Failed { upstream, .. } => upstream.clone(),
-        StoredState::Intent
-        | StoredState::Committing { .. }
-        | StoredState::Accepted { .. }
-        | StoredState::Resolved { .. } => None,
-    });
-    let purchases = purchases.collect();
-    let waiter = waiter(Err(failure.clone()), false);
-    Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, purchases, waiter))
+    let purchases = stored.purchases.iter().filter_map(|purchase| purchase.state.upstream().cloned()).collect();
+    let Some(end) = stored.end() else {
+        let status = JobStatus::UnderWay { stage: JobStage::Processing, progress: JobProgress::default() };
+        return JobState { status, cost: None, purchases };
+    };
+    let failure = stored_failure(stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
+    let cost = driver.cache.rules.cost_of_failed(stored);
+    JobState { status: JobStatus::Failed { failure, at: end.at }, cost, purchases }
 }
 
 /// Returns a job whose damaged pictures are fetched again: under way, or lost.
@@ -156,20 +185,20 @@ async fn view_of_damaged(
     driver: &Arc<Driver>,
     stored: StoredJob,
     damaged: Vec<PurchaseId>,
-    upstream: Vec<UpstreamId>,
+    mut state: JobState,
 ) -> JobView {
     let record = stored.record.clone();
     let counted = driver.cache.waiters.add(record.id);
     let mut waiter = refetch(driver, DamagedResult { stored, purchases: damaged, counted });
-    let status = match waiter.outcome(Instant::now()).await {
+    state.status = match waiter.outcome(Instant::now()).await {
         Some(Err(failure)) => JobStatus::Failed { failure, at: driver.services.clock.now() },
         Some(Ok(result)) => JobStatus::Completed(result),
-        None => JobStatus::UnderWay { stage: JobStage::Processing, expected: None },
+        None => JobStatus::UnderWay { stage: JobStage::Processing, progress: JobProgress::default() },
     };
-    view(&record, status, upstream, waiter)
+    JobView { summary: summary(&record, state), waiter }
 }
 
-fn view(record: &JobRecord, status: JobStatus, purchases: Vec<UpstreamId>, waiter: Waiter) -> JobView {
-    let JobRecord { task, model, choices, created, .. } = record.clone();
-    JobView { task, model, choices, created, status, purchases, waiter }
+pub(super) fn summary(record: &JobRecord, state: JobState) -> JobSummary {
+    let JobRecord { id, task, model, size, choices, n, inputs, created, prompt, .. } = record.clone();
+    JobSummary { id, task, model, size, choices, n, inputs, created, prompt, state }
 }

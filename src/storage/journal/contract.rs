@@ -15,6 +15,7 @@ use crate::model::{
     ModelId, PurchaseId, RunningTime, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 
+mod listing;
 pub(super) mod records;
 mod results;
 mod webhooks;
@@ -95,6 +96,10 @@ macro_rules! contract {
 }
 
 contract! {
+    listing:
+        jobs_of_a_client_are_listed_behind_any_of_them,
+        a_deleted_job_stays_deleted_and_its_purchase_recorded,
+        prompts_are_kept_until_their_results_go_or_they_expire;
     records:
         records_add_up_and_survive_a_reopening,
         jobs_are_returned_in_the_order_of_their_records,
@@ -135,6 +140,7 @@ pub(super) fn job_record(number: u128) -> JobRecord {
         idempotency_key: IdempotencyKey::new("key-1"),
         respond_async: false,
         created: NOW,
+        prompt: None,
     }
 }
 

@@ -18,7 +18,9 @@ use super::traits::{Durability, Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
-use replay::{Written, copies, jobs, may_answer, pending, problem, stored_results, used_quota};
+use replay::{
+    Written, client_jobs, copies, expired_prompts, jobs, may_answer, pending, problem, stored_results, used_quota,
+};
 pub(crate) use replay::{apply, has_ended};
 
 mod replay;
@@ -286,6 +288,25 @@ impl Journal for MemoryJournal {
             let found = journal.seen().into_iter().find(|job| job.record.id == id);
             journal.answer(found).await
         })
+    }
+
+    fn client_jobs(
+        &self,
+        client: ClientId,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Option<Vec<StoredJob>>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move { journal.answer(client_jobs(journal.seen(), &client, after, limit)).await })
+    }
+
+    fn expired_prompts(
+        &self,
+        kept_before: RunningTime,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<JobId>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move { journal.answer(expired_prompts(&journal.records(), kept_before, limit)).await })
     }
 
     fn purchase_of_upstream_id(&self, id: UpstreamId) -> BoxFuture<'static, Result<Option<PurchaseId>, JournalError>> {

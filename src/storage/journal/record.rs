@@ -1,5 +1,6 @@
 //! What is written to the journal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::content::PictureBytes;
@@ -41,8 +42,12 @@ pub(crate) enum Record {
     Failed { purchase: PurchaseId, failure: Failure, at: Timestamp },
     /// The pictures of a job were written to a connection that was still open.
     Delivered { job: JobId, at: Timestamp },
-    /// The pictures of a job are being removed from disk.
+    /// The pictures of a job are being removed from disk, and its prompt is not kept any more.
     Evicted { job: JobId },
+    /// The client of a job has deleted it: as `Evicted`, and its client is not shown it any more.
+    Deleted { job: JobId },
+    /// The prompt of a job is not kept any more.
+    PromptExpired { job: JobId },
     /// A webhook is to be sent when the job ends. A pending webhook of the same job and address stands for both.
     Subscribed { job: JobId, webhook: Webhook, at: Timestamp },
     /// A webhook was tried; `tries` counts all tries, and the next one follows after `delay`.
@@ -76,7 +81,7 @@ impl WebhookEnd {
     }
 }
 
-/// What the journal stores of a request. The prompt is not part of it.
+/// What the journal stores of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct JobRecord {
     pub(crate) id: JobId,
@@ -97,6 +102,8 @@ pub(crate) struct JobRecord {
     /// The client does not stay connected and fetches the result later, from the address of the job.
     pub(crate) respond_async: bool,
     pub(crate) created: Timestamp,
+    /// `None` unless prompts are kept (`storage.keep_prompts`).
+    pub(crate) prompt: Option<Arc<str>>,
 }
 
 /// The operator's decision about a purchase of unknown outcome.

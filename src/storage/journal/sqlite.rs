@@ -14,7 +14,7 @@ use super::traits::{Durability, Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
-use queries::{job, jobs, pending_webhooks};
+use queries::{client_jobs, expired_prompts, job, jobs, pending_webhooks};
 use rows::parsed;
 use thread::JournalThread;
 use thread::file::JournalFile;
@@ -104,6 +104,23 @@ impl Journal for SqliteJournal {
 
     fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>> {
         self.thread.read(move |connection| job(connection, &id.to_string()))
+    }
+
+    fn client_jobs(
+        &self,
+        client: ClientId,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Option<Vec<StoredJob>>, JournalError>> {
+        self.thread.read(move |connection| client_jobs(connection, &client, after, limit))
+    }
+
+    fn expired_prompts(
+        &self,
+        kept_before: RunningTime,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<JobId>, JournalError>> {
+        self.thread.read(move |connection| expired_prompts(connection, kept_before, limit))
     }
 
     fn purchase_of_upstream_id(&self, id: UpstreamId) -> BoxFuture<'static, Result<Option<PurchaseId>, JournalError>> {

@@ -23,6 +23,8 @@ pub(crate) struct StoredJob {
     pub(crate) delivered: Option<Stamp>,
     /// Its pictures are no longer on disk.
     pub(crate) evicted: bool,
+    /// Its client has deleted it, and is not shown it any more.
+    pub(crate) deleted: bool,
 }
 
 /// A purchase as its records add up to it.

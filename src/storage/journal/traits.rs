@@ -95,6 +95,22 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns one job.
     fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>>;
 
+    /// Returns jobs of a client that it has not deleted, at most `limit`: those that were journalled last, or last before the
+    /// job `after`; the last one first. `None` when the client has no job `after`.
+    fn client_jobs(
+        &self,
+        client: ClientId,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Option<Vec<StoredJob>>, JournalError>>;
+
+    /// Returns ended jobs without stored pictures whose prompts were kept before this time, at most `limit`.
+    fn expired_prompts(
+        &self,
+        kept_before: RunningTime,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<JobId>, JournalError>>;
+
     /// Returns the purchase that was accepted under an upstream id.
     fn purchase_of_upstream_id(&self, id: UpstreamId) -> BoxFuture<'static, Result<Option<PurchaseId>, JournalError>>;
 

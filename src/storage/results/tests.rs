@@ -267,6 +267,7 @@ impl Recorded {
             idempotency_key: None,
             respond_async: false,
             created: at,
+            prompt: None,
         };
         let (id, purchase) = (job.id, PurchaseId { job: job.id, slot: 0 });
         let intent = Record::Intent { job, api_kind: ApiKind::Prediction, purchases: vec![(purchase, 1)] };

@@ -180,6 +180,8 @@ impl World {
                 | Record::Failed { .. }
                 | Record::Delivered { .. }
                 | Record::Evicted { .. }
+                | Record::Deleted { .. }
+                | Record::PromptExpired { .. }
                 | Record::WebhookTried { .. }
                 | Record::WebhookEnded { .. } => {}
             }

@@ -197,7 +197,11 @@ fn job_of(record: &Record) -> Option<JobId> {
         | Record::Resolved { purchase, .. }
         | Record::Restored { purchase, .. }
         | Record::Failed { purchase, .. } => Some(purchase.job),
-        Record::Delivered { job, .. } | Record::Evicted { job } | Record::Subscribed { job, .. } => Some(*job),
+        Record::Delivered { job, .. }
+        | Record::Evicted { job }
+        | Record::Deleted { job }
+        | Record::PromptExpired { job }
+        | Record::Subscribed { job, .. } => Some(*job),
         Record::Intent { .. } | Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,
     }
 }

@@ -53,6 +53,7 @@ impl Setting {
             idempotency_key: None,
             respond_async: false,
             created: Timestamp::from_millis(0),
+            prompt: None,
         };
         Self {
             start: Instant::now(),

@@ -59,6 +59,7 @@ mod tests {
         let resolved = Timestamp::from_millis(1_790_000_000_000);
         JobResult {
             job: JobId::new(resolved, 1),
+            model: "gpt-image-2".into(),
             purchases: Vec::new(),
             pictures: Vec::new(),
             missing,

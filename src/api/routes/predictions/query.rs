@@ -46,13 +46,7 @@ pub(crate) fn of(options: &ResponseOptions) -> String {
 ///
 /// [`ApiError::InvalidValue`].
 pub(crate) fn read(query: Option<&str>) -> Result<ResponseOptions, ApiError> {
-    let mut options = ResponseOptions {
-        response_format: ResponseFormat::B64Json,
-        conversion: None,
-        stream: false,
-        user: None,
-        safety_identifier: None,
-    };
+    let mut options = defaults();
     let (mut format, mut compression) = (None, None);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
@@ -79,7 +73,19 @@ pub(crate) fn read(query: Option<&str>) -> Result<ResponseOptions, ApiError> {
     Ok(options)
 }
 
-fn invalid(param: &str, got: &str, allowed: &[&str]) -> ApiError {
+/// Returns the options of an address without a query.
+pub(super) fn defaults() -> ResponseOptions {
+    ResponseOptions {
+        response_format: ResponseFormat::B64Json,
+        conversion: None,
+        stream: false,
+        user: None,
+        safety_identifier: None,
+    }
+}
+
+/// Returns the error for a value that a parameter of a query does not have.
+pub(super) fn invalid(param: &str, got: &str, allowed: &[&str]) -> ApiError {
     let allowed = allowed.iter().map(|&value| value.to_owned()).collect();
     ApiError::InvalidValue { param: param.to_owned(), got: got.to_owned(), allowed }
 }

@@ -49,6 +49,7 @@ impl Sweeper {
             idempotency_key: None,
             respond_async: false,
             created: NOW,
+            prompt: None,
         };
         let purchase = PurchaseId { job, slot: 0 };
         let digest = Digest::of(content.as_bytes());

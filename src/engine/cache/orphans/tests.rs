@@ -58,6 +58,7 @@ async fn buy(disk: &Disk, number: u128, digest: Digest) -> JobId {
         idempotency_key: None,
         respond_async: false,
         created: NOW,
+        prompt: None,
     };
     let job = record.id;
     let [one, two] = [0, 1].map(|slot| PurchaseId { job, slot });

@@ -5,7 +5,7 @@
 //! outcome first, then a failure that may have cost money. Among equally severe failures it is that of the first slot.
 
 use crate::model::{
-    Failure, JobId, JobResult, MissingPictures, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage,
+    Failure, JobId, JobResult, MissingPictures, ModelId, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage,
 };
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
@@ -87,6 +87,7 @@ pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> 
 /// Puts the result of a job together from the results of its purchases.
 pub(in crate::engine::jobs) struct JobResultBuilder {
     job: JobId,
+    model: ModelId,
     /// The number of input pictures.
     inputs: u8,
     purchases: Vec<UpstreamId>,
@@ -99,10 +100,10 @@ pub(in crate::engine::jobs) struct JobResultBuilder {
 
 impl JobResultBuilder {
     pub(in crate::engine::jobs) fn of(record: &JobRecord) -> Self {
-        let JobRecord { id, inputs, .. } = *record;
         Self {
-            job: id,
-            inputs,
+            job: record.id,
+            model: record.model.clone(),
+            inputs: record.inputs,
             purchases: Vec::new(),
             pictures: Vec::new(),
             missing: Vec::new(),
@@ -150,9 +151,9 @@ impl JobResultBuilder {
 
     /// Returns the result; `None` when there is no picture.
     pub(in crate::engine::jobs) fn finish(self) -> Option<JobResult> {
-        let Self { job, purchases, pictures, missing, usage, inputs_unseen, resolved, .. } = self;
+        let Self { job, model, purchases, pictures, missing, usage, inputs_unseen, resolved, .. } = self;
         let resolved = resolved.filter(|_| !pictures.is_empty())?;
-        Some(JobResult { job, purchases, pictures, missing, usage, inputs_unseen, resolved })
+        Some(JobResult { job, model, purchases, pictures, missing, usage, inputs_unseen, resolved })
     }
 }
 

@@ -80,7 +80,7 @@ fn each_purchase_is_polled_where_it_was_bought() {
         accepted: None,
         ended: None,
     });
-    let stored = StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false };
+    let stored = StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false, deleted: false };
     let (recovered, _) =
         recover(stored, &rules(), Script::new(rules()).now(), RunningTime::default(), |_, _| account("a"));
     let polled = recovered.purchases.iter().filter_map(|purchase| purchase.state.polled());
@@ -147,7 +147,7 @@ fn a_submit_that_was_to_be_repeated_after_a_lost_answer_has_an_unknown_outcome()
         accepted: None,
         ended: None,
     }];
-    let stored = StoredJob { purchases, record, delivered: None, evicted: false };
+    let stored = StoredJob { purchases, record, delivered: None, evicted: false, deleted: false };
     let (_, ended) = recover(stored, &rules(), Script::new(rules()).now(), RunningTime::default(), |_, _| account("a"));
     assert_eq!(failures(&ended), ["0 x1 outcome_unknown"]);
 }

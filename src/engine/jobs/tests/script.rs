@@ -144,6 +144,7 @@ impl Request {
             idempotency_key: self.key(),
             respond_async: self.kept,
             created: START,
+            prompt: None,
         }
     }
 }
@@ -381,7 +382,8 @@ impl Script {
             state,
         });
         let purchases = purchases.collect();
-        let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
+        let stored =
+            StoredJob { record: request.record(id), purchases, delivered: None, evicted: false, deleted: false };
         let mut adopted = Vec::new();
         let adopt = |purchase: PurchaseId, name: Option<&AccountId>| {
             let name = name.map_or_else(|| text("any"), ToString::to_string);
@@ -421,7 +423,8 @@ impl Script {
             ended: None,
         });
         let purchases = purchases.collect();
-        let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
+        let stored =
+            StoredJob { record: request.record(id), purchases, delivered: None, evicted: false, deleted: false };
         let damaged: Vec<PurchaseId> = damaged.iter().map(|&slot| self.purchase(slot)).collect();
         let rules = self.jobs.rules.clone();
         match refetched(stored, &damaged, &rules, self.now()) {

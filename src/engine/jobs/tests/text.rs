@@ -147,6 +147,8 @@ impl Script {
             Record::Subscribed { webhook, .. } => format!("webhook {}", webhook.url),
             Record::Delivered { .. }
             | Record::Evicted { .. }
+            | Record::Deleted { .. }
+            | Record::PromptExpired { .. }
             | Record::WebhookTried { .. }
             | Record::WebhookEnded { .. } => unreachable!("not a record of a live job: {record:?}"),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::model::{Digest, Failure, JobId, PurchaseId, RunningTime, UpstreamId};
+use crate::model::{ClientId, Digest, Failure, JobId, PurchaseId, RunningTime, UpstreamId};
 use crate::storage::journal::record::{JobRecord, Record};
 use crate::storage::journal::stored::{
     PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota,
@@ -54,7 +54,9 @@ pub(super) fn pending(records: &[Written]) -> Vec<PendingWebhook> {
             | Record::Restored { .. }
             | Record::Failed { .. }
             | Record::Delivered { .. }
-            | Record::Evicted { .. } => {}
+            | Record::Evicted { .. }
+            | Record::Deleted { .. }
+            | Record::PromptExpired { .. } => {}
         }
     }
     pending
@@ -95,10 +97,11 @@ pub(super) fn problem<'a>(
             let resolves = |one: &Record| matches!(one, Record::Resolved { purchase: one, .. } if one == purchase);
             (!written.clone().any(|(one, _)| resolves(one))).then_some("pictures of a purchase that is not resolved")
         }
-        Record::Delivered { job, .. } | Record::Evicted { job } | Record::Subscribed { job, .. } => {
-            (!knows(*job)).then_some("an unknown job")
-        }
-        Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,
+        Record::Delivered { job, .. }
+        | Record::Evicted { job }
+        | Record::Deleted { job }
+        | Record::Subscribed { job, .. } => (!knows(*job)).then_some("an unknown job"),
+        Record::PromptExpired { .. } | Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,
     }
 }
 
@@ -114,8 +117,9 @@ pub(super) fn copies(records: &[Written], of: &Digest) -> Vec<Bytes> {
                 copies.extend(copy.into_iter().cycle().take(places));
             }
             Record::Restored { purchase, .. } => copies.retain(|(of, _)| of != purchase),
-            Record::Evicted { job } => copies.retain(|(purchase, _)| purchase.job != *job),
-            Record::Intent { .. }
+            Record::Evicted { job } | Record::Deleted { job } => copies.retain(|(purchase, _)| purchase.job != *job),
+            Record::PromptExpired { .. }
+            | Record::Intent { .. }
             | Record::Committing { .. }
             | Record::Withdrawn { .. }
             | Record::Resubmitted { .. }
@@ -128,6 +132,35 @@ pub(super) fn copies(records: &[Written], of: &Digest) -> Vec<Bytes> {
         }
     }
     copies.into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+/// Returns jobs of a client, as `Journal::client_jobs`.
+pub(super) fn client_jobs(
+    mut jobs: Vec<StoredJob>,
+    client: &ClientId,
+    after: Option<JobId>,
+    limit: usize,
+) -> Option<Vec<StoredJob>> {
+    jobs.retain(|job| job.record.client == *client);
+    if let Some(after) = after {
+        let at = jobs.iter().position(|job| job.record.id == after)?;
+        jobs.truncate(at);
+    }
+    jobs.retain(|job| !job.deleted);
+    jobs.reverse();
+    jobs.truncate(limit);
+    Some(jobs)
+}
+
+/// Returns jobs whose prompts have expired, as `Journal::expired_prompts`.
+pub(super) fn expired_prompts(records: &[Written], kept_before: RunningTime, limit: usize) -> Vec<JobId> {
+    let kept = |id: JobId| {
+        let is_of = |record: &Record| matches!(record, Record::Intent { job, .. } if job.id == id);
+        records.iter().find(|(record, _)| is_of(record)).is_some_and(|(_, at)| *at < kept_before)
+    };
+    let is_over = |job: &StoredJob| job.evicted || job.end().is_some_and(|end| !end.completed);
+    let jobs = jobs(records).into_iter().filter(|job| job.record.prompt.is_some() && is_over(job));
+    jobs.map(|job| job.record.id).filter(|&id| kept(id)).take(limit).collect()
 }
 
 /// Whether a job has pictures, or an unknown outcome.
@@ -212,7 +245,7 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
                     ended: None,
                 })
                 .collect();
-            let stored = StoredJob { record: job.clone(), purchases, delivered: None, evicted: false };
+            let stored = StoredJob { record: job.clone(), purchases, delivered: None, evicted: false, deleted: false };
             jobs.insert(job.id, stored);
         }
         Record::Committing { purchase, account, api_kind, format, at } => set(purchase, &|stored| {
@@ -259,9 +292,16 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
                 stored.delivered.get_or_insert(Stamp { at: *at, running: now });
             }
         }
-        Record::Evicted { job } => {
+        Record::Evicted { job } | Record::Deleted { job } => {
             if let Some(stored) = jobs.get_mut(job) {
                 stored.evicted = true;
+                stored.deleted |= matches!(record, Record::Deleted { .. });
+                stored.record.prompt = None;
+            }
+        }
+        Record::PromptExpired { job } => {
+            if let Some(stored) = jobs.get_mut(job) {
+                stored.record.prompt = None;
             }
         }
         // Not part of a job's state.

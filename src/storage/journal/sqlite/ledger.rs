@@ -189,6 +189,7 @@ mod tests {
                 idempotency_key: None,
                 respond_async: false,
                 created: NOW.plus(Duration::from_secs(u64::try_from(number).unwrap())),
+                prompt: None,
             };
             let purchase = PurchaseId { job: job.id, slot: 0 };
             journal

@@ -1,8 +1,9 @@
 //! Rows into the state that they add up to.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows::{from_json, parsed, unreadable};
+use super::writes::sql_millis;
 use crate::model::{
     AccountId, ApiKind, Choices, ClientId, Digest, Fingerprint, Format, IdempotencyKey, JobId, ModelId, PurchaseId,
     RunningTime, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
@@ -21,12 +22,50 @@ pub(super) fn jobs(
     ids.iter().filter_map(|id| job(connection, id).transpose()).collect()
 }
 
+/// Returns jobs of a client, as `Journal::client_jobs`.
+pub(super) fn client_jobs(
+    connection: &Connection,
+    client: &ClientId,
+    after: Option<JobId>,
+    limit: usize,
+) -> rusqlite::Result<Option<Vec<StoredJob>>> {
+    let before: Option<i64> = match after {
+        Some(after) => connection
+            .prepare_cached("SELECT rowid FROM jobs WHERE id = ?1 AND client = ?2")?
+            .query_row(params![after.to_string(), &*client.0], |row| row.get(0))
+            .optional()?,
+        None => Some(i64::MAX),
+    };
+    let Some(before) = before else { return Ok(None) };
+    let sql = "SELECT id FROM jobs INDEXED BY jobs_by_client WHERE client = ?1 AND deleted = 0 AND rowid < ?2
+               ORDER BY rowid DESC LIMIT ?3";
+    jobs(connection, sql, params![&*client.0, before, limit]).map(Some)
+}
+
+/// Returns jobs whose prompts have expired, as `Journal::expired_prompts`.
+pub(super) fn expired_prompts(
+    connection: &Connection,
+    kept_before: RunningTime,
+    limit: usize,
+) -> rusqlite::Result<Vec<JobId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT job_id FROM prompts CROSS JOIN jobs ON jobs.id = job_id
+         WHERE kept_running_ms < ?1 AND stored_bytes = 0
+         AND NOT EXISTS (SELECT 1 FROM purchases WHERE purchases.job_id = jobs.id AND ended_ms IS NULL)
+         ORDER BY kept_running_ms LIMIT ?2",
+    )?;
+    let ids = statement
+        .query_map(params![sql_millis(kept_before), limit], |row| parsed(row, 0, |text| text.parse::<JobId>().ok()))?;
+    ids.collect()
+}
+
 /// Returns one job with its purchases and their pictures.
 pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredJob>> {
     let header = connection
         .prepare_cached(
             "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms,
-                    evicted, idempotency_key, respond_async, inputs, delivered_running_ms
+                    evicted, idempotency_key, respond_async, inputs, delivered_running_ms, deleted,
+                    (SELECT prompt FROM prompts WHERE job_id = jobs.id)
              FROM jobs WHERE id = ?1",
         )?
         .query_row([id], |row| {
@@ -44,13 +83,14 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
                 idempotency_key: row.get::<_, Option<String>>(12)?.as_deref().and_then(IdempotencyKey::new),
                 respond_async: row.get(13)?,
                 inputs: row.get(14)?,
+                prompt: row.get::<_, Option<String>>(17)?.map(Into::into),
             };
             let delivered = row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis);
             let running = running(row, 15)?.unwrap_or_default();
-            Ok((record, delivered.map(|at| Stamp { at, running }), row.get(11)?))
+            Ok((record, delivered.map(|at| Stamp { at, running }), row.get(11)?, row.get(16)?))
         })
         .optional()?;
-    let Some((record, delivered, evicted)) = header else {
+    let Some((record, delivered, evicted, deleted)) = header else {
         return Ok(None);
     };
     let mut statement = connection.prepare_cached(
@@ -60,7 +100,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     )?;
     let purchases =
         statement.query_map([id], |row| purchase(connection, row))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Some(StoredJob { record, purchases, delivered, evicted }))
+    Ok(Some(StoredJob { record, purchases, delivered, evicted, deleted }))
 }
 
 fn purchase(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPurchase> {

@@ -38,7 +38,8 @@ CREATE TABLE jobs (
     inputs       INTEGER NOT NULL DEFAULT 0, -- number of input pictures, without the mask
     delivered_running_ms INTEGER,
     stored_running_ms INTEGER,      -- when its last picture was stored
-    stored_bytes INTEGER NOT NULL DEFAULT 0 -- of its pictures, until they are evicted
+    stored_bytes INTEGER NOT NULL DEFAULT 0, -- of its pictures, until they are evicted
+    deleted      INTEGER NOT NULL DEFAULT 0 -- its client has deleted it, and is not shown it any more
 ) STRICT;
 
 CREATE TABLE purchases (
@@ -141,6 +142,17 @@ CREATE TABLE contents (             -- the bytes of small pictures, which have n
     bytes       BLOB NOT NULL,
     PRIMARY KEY (purchase_id, position)
 ) STRICT;
+";
+
+/// From version 9 on. A client's jobs are listed in the order of their rows, behind any of them.
+const CLIENT_JOBS: &str = "
+CREATE INDEX jobs_by_client ON jobs (client) WHERE deleted = 0;
+CREATE TABLE prompts (              -- only with storage.keep_prompts, until the result is evicted
+    job_id TEXT PRIMARY KEY,
+    prompt TEXT NOT NULL,
+    kept_running_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX prompts_by_time ON prompts (kept_running_ms);
 ";
 
 /// From version 10 on: clients and keys of run time, and decisions of the operator (`storage/clients.rs`).
@@ -314,6 +326,9 @@ DROP INDEX purchases_unfinished;
 CREATE INDEX purchases_unfinished ON purchases (job_id) WHERE ended_ms IS NULL;
 ";
 
+/// From version 8 to 9.
+const DELETED: &str = "ALTER TABLE jobs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;";
+
 /// The step from each version to the next, from version 1 on.
 const STEPS: [&[&str]; 9] = [
     &[ACCOUNTS],
@@ -323,7 +338,7 @@ const STEPS: [&[&str]; 9] = [
     &[REQUEST_FORMATS, UPSTREAM_IDS],
     &[RUNNING_TIME, RESULT_INDEXES, USED_QUOTA],
     &[CONDITIONS, UNFINISHED_INDEX, CONTENTS],
-    &[],
+    &[DELETED, CLIENT_JOBS],
     &[CLIENTS],
 ];
 
@@ -350,7 +365,10 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     let check = BackgroundCheck::begin(path, &connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
-        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA, UNFINISHED_INDEX, CONTENTS, CLIENTS],
+        (0, _) => {
+            let latest = [UNFINISHED_INDEX, CONTENTS, CLIENT_JOBS, CLIENTS];
+            [&[SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA], &latest[..]].concat()
+        }
         (SCHEMA_VERSION, _) => return Ok((connection, check)),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),
         (unknown, _) => {

@@ -192,12 +192,11 @@ fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
                 Command::Close(answer) => closing = Some(answer),
             }
         }
-        // A read does not wait for the time between two commits, nor does it miss what was due before it.
-        let earliest = if reads.is_empty() { spacing.next() } else { Instant::now() };
-        if group.is_due(earliest) || closing.is_some() {
+        if group.is_due(spacing.next()) || closing.is_some() {
             group.commit(&mut writer, &mut spacing);
         }
-        // After the commit: a caller whose record was due before its read sees what was written, and it is durable.
+        // After the commit, so that most reads see what was sent before them. A caller that has to see its record waits for the answer to
+        // it first; a read does not wait for records that are not committed yet.
         for read in reads {
             read(writer.connection());
         }

@@ -48,6 +48,10 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime, keep_bytes: bo
                 job.respond_async,
                 job.inputs,
             ])?;
+            if let Some(prompt) = &job.prompt {
+                to.prepare_cached("INSERT INTO prompts (job_id, prompt, kept_running_ms) VALUES (?1, ?2, ?3)")?
+                    .execute(params![job.id.to_string(), &**prompt, sql_millis(now)])?;
+            }
             for (purchase, pictures) in purchases {
                 to.prepare_cached(
                     "INSERT INTO purchases (id, job_id, slot, pictures, state, api)
@@ -111,6 +115,11 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime, keep_bytes: bo
             params![job.to_string(), at.millis(), sql_millis(now)],
         ),
         Record::Evicted { job } => evict(to, *job, keep_bytes),
+        Record::Deleted { job } => {
+            evict(to, *job, keep_bytes)?;
+            change(to, "UPDATE jobs SET deleted = 1 WHERE id = ?1", params![job.to_string()])
+        }
+        Record::PromptExpired { job } => forget_prompt(to, *job),
         Record::Subscribed { job, webhook, at } => subscribe(to, *job, webhook, *at),
         Record::WebhookTried { webhook, tries, delay } => change(
             to,
@@ -237,7 +246,14 @@ fn evict(to: &Connection, job: JobId, keep_bytes: bool) -> rusqlite::Result<()> 
          WHERE key = 'stored_bytes'",
         params![id],
     )?;
-    change(to, "UPDATE jobs SET evicted = 1, stored_bytes = 0 WHERE id = ?1", params![id])
+    change(to, "UPDATE jobs SET evicted = 1, stored_bytes = 0 WHERE id = ?1", params![id])?;
+    forget_prompt(to, job)
+}
+
+/// Removes the prompt of a job, if it is kept.
+fn forget_prompt(to: &Connection, job: JobId) -> rusqlite::Result<()> {
+    to.prepare_cached("DELETE FROM prompts WHERE job_id = ?1")?.execute([job.to_string()])?;
+    Ok(())
 }
 
 /// Adds to the number of bytes of all pictures that are stored.

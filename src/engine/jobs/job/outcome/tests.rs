@@ -35,6 +35,7 @@ fn failed(failures: &[Failure]) -> StoredJob {
         idempotency_key: None,
         respond_async: false,
         created: START,
+        prompt: None,
     };
     let purchases = (0..).zip(failures).map(|(slot, failure)| StoredPurchase {
         id: PurchaseId { job: record.id, slot },
@@ -48,7 +49,7 @@ fn failed(failures: &[Failure]) -> StoredJob {
         accepted: None,
         ended: None,
     });
-    StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false }
+    StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false, deleted: false }
 }
 
 fn at(slot: u8) -> Timestamp {

@@ -176,6 +176,35 @@ INSERT INTO webhooks VALUES
     ('evt_00000000000000000000000002', 'ord_00000000000000000000000001', 'https://two.test/', 1790000000000, 1, NULL, 1, 'gone');
 "#;
 
+/// From version 7 to 8, as its gateway did it.
+const CONTENTS: &str = "
+UPDATE purchases SET ended_ms = coalesce(accepted_ms, committed_ms, 0)
+WHERE ended_ms IS NULL AND state IN ('resolved', 'failed', 'unknown');
+UPDATE purchases SET ended_ms = NULL WHERE ended_ms IS NOT NULL AND state IN ('intent', 'committing', 'accepted');
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = replace(replace(sql,
+    'CHECK (state IN (''intent'', ''committing'', ''accepted'', ''resolved'', ''failed'', ''unknown''))',
+    'CHECK (CASE WHEN ended_ms IS NULL
+                     THEN state = ''intent'' OR state = ''committing'' OR state = ''accepted''
+                     ELSE state = ''resolved'' OR state = ''failed'' OR state = ''unknown'' END)'),
+    'CHECK (resolution IN (''lost'', ''bought'', ''resubmit''))',
+    'CHECK (resolution = ''lost'' OR resolution = ''bought'' OR resolution = ''resubmit'')')
+WHERE type = 'table' AND name = 'purchases';
+UPDATE sqlite_schema SET sql = replace(sql,
+    'CHECK (ended IN (''delivered'', ''gone'', ''given_up'', ''forbidden''))',
+    'CHECK (ended = ''delivered'' OR ended = ''gone'' OR ended = ''given_up'' OR ended = ''forbidden'')')
+WHERE type = 'table' AND name = 'webhooks';
+PRAGMA writable_schema = RESET;
+DROP INDEX purchases_unfinished;
+CREATE INDEX purchases_unfinished ON purchases (job_id) WHERE ended_ms IS NULL;
+CREATE TABLE contents (             -- the bytes of small pictures, which have no file
+    purchase_id TEXT NOT NULL,
+    position    INTEGER NOT NULL,
+    bytes       BLOB NOT NULL,
+    PRIMARY KEY (purchase_id, position)
+) STRICT;
+";
+
 /// Leaves a database of `version` in `path`.
 fn create(path: &Path, version: usize) -> Connection {
     let rows = ROWS.replace("$print", &Digest::of(b"request").to_string());
@@ -183,7 +212,8 @@ fn create(path: &Path, version: usize) -> Connection {
         1..=4 => BACK[..4 - version].concat(),
         5 => format!("BEGIN; {FORWARD} COMMIT;"),
         6 => format!("BEGIN; {FORWARD} {FORMATS} COMMIT;"),
-        _ => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} COMMIT;"),
+        7 => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} COMMIT;"),
+        _ => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} COMMIT;"),
     };
     let connection = Connection::open(path).unwrap();
     let script = format!("{VERSION_4} {rows} {steps} PRAGMA user_version = {version};");

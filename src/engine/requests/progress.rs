@@ -1,0 +1,80 @@
+//! How far a job is, by the generation times that were learned.
+
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::engine::driver::{Driver, ObservedJob};
+use crate::engine::jobs::OpenPurchase;
+use crate::engine::jobs::rules::class_of;
+use crate::model::{Cost, JobId, JobResult, Timestamp};
+use crate::storage::journal::JobRecord;
+
+/// The highest percentage of a job that is not complete.
+const PERCENT_MAX: u8 = 99;
+
+/// How far a job is that is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct JobProgress {
+    /// When it is expected to be done; `None` where nothing is known of that.
+    pub(crate) expected: Option<Timestamp>,
+    /// The share of its time that has passed, below 100. What a job has once shown does not become less.
+    pub(crate) percent: Option<u8>,
+    /// Its place among the purchases that wait for their turn, 1 for the next; `None` when it does not wait.
+    pub(crate) queue_position: Option<usize>,
+}
+
+impl Engine {
+    /// Returns what a result has cost; `None` when its model is not in the catalogue any more.
+    pub(crate) fn cost(&self, result: &JobResult) -> Option<Cost> {
+        self.driver.cache.rules.cost_of(result)
+    }
+}
+
+/// Returns how far a live job is.
+pub(super) fn progress(driver: &Driver, observed: &ObservedJob) -> JobProgress {
+    let ObservedJob { view, shown, queue_position, .. } = observed;
+    let left = time_left(driver, &view.record, &view.open);
+    let now = driver.services.clock.now();
+    let percent = left.map(|left| shown.show(percent(now.since(view.record.created), left)));
+    JobProgress { expected: left.map(|left| now.plus(left)), percent, queue_position: *queue_position }
+}
+
+/// Returns the time until a live job is expected to be done; `None` when nothing is known of that.
+pub(super) fn expected(driver: &Driver, job: JobId) -> Option<Duration> {
+    let now = driver.now().instant;
+    let live = driver.read(|jobs| jobs.table.of_any_client(job, now))?;
+    time_left(driver, &live.record, &live.open)
+}
+
+/// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
+fn time_left(driver: &Driver, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
+    let mut latencies = driver.latencies();
+    let left = |open: &OpenPurchase| {
+        let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
+        Some(open.starts_in + done_at.saturating_sub(open.age))
+    };
+    open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// Returns the share of the whole time that has passed.
+fn percent(passed: Duration, left: Duration) -> u8 {
+    let (passed, whole) = (passed.as_millis(), passed.saturating_add(left).as_millis());
+    let percent = passed.saturating_mul(100).checked_div(whole).unwrap_or(0);
+    u8::try_from(percent).unwrap_or(PERCENT_MAX).min(PERCENT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_percentage_is_the_share_of_the_time_and_never_complete() {
+        let percent = |passed, left| percent(Duration::from_secs(passed), Duration::from_secs(left));
+        assert_eq!(percent(0, 0), 0);
+        assert_eq!(percent(0, 24), 0);
+        assert_eq!(percent(6, 18), 25);
+        assert_eq!(percent(24, 0), 99);
+        assert_eq!(percent(999, 1), 99);
+        assert_eq!(percent(u64::MAX, 1), 99);
+    }
+}

@@ -1,0 +1,147 @@
+//! A client's own jobs: listed in pages, filtered, and deleted.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Client, Edit, Gateway, Upstream, in_background, until};
+
+fn ids(list: &Value) -> Vec<String> {
+    let data = list["data"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
+    data.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn list(client: &Client, query: &str) -> Value {
+    let answer = client.get(&format!("/v1/predictions{query}")).await;
+    assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"), "{}", answer.text());
+    answer.json()
+}
+
+/// Buys a picture of this prompt, and returns the id of the job.
+async fn buy(client: &Client, prompt: &str) -> String {
+    let answer = client.edit(&Edit::new(prompt)).await;
+    answer.picture();
+    answer.header("x-gateway-prediction").to_owned()
+}
+
+#[tokio::test]
+async fn a_client_lists_its_own_jobs_newest_first() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let alice = gateway.alice();
+    let empty = list(&alice, "").await;
+    assert_eq!(empty, json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false}));
+    let mut bought = Vec::new();
+    for prompt in ["one", "two", "three"] {
+        bought.push(buy(&alice, prompt).await);
+    }
+    let foreign = buy(&gateway.bob(), "of another").await;
+    bought.reverse();
+    let all = list(&alice, "").await;
+    assert_eq!(ids(&all), bought);
+    assert_eq!((&all["first_id"], &all["last_id"]), (&json!(bought[0]), &json!(bought[2])));
+    assert_eq!(all["has_more"], json!(false));
+    // Each as by its own address with `response_format=url`, but for the time to which the address is valid.
+    let one = &all["data"][0];
+    let shown = alice.get(&format!("/v1/predictions/{}?response_format=url", bought[0])).await.json();
+    let without = |object: &Value| {
+        let mut object = object.clone();
+        object["result"]["data"] = json!(null);
+        object
+    };
+    assert_eq!(without(one), without(&shown));
+    let url = one["result"]["data"][0]["url"].as_str().unwrap();
+    let picture = gateway.client("").get(url).await;
+    assert_eq!((picture.status, picture.header("content-type")), (200, "image/png"));
+    assert!(one["result"]["data"][0].get("b64_json").is_none());
+
+    assert_eq!(ids(&list(&gateway.bob(), "").await), [foreign.as_str()]);
+    for after in [foreign.as_str(), "pred_01jxw3k8rqb0h8z3w9x5y7v2da", "x"] {
+        alice.get(&format!("/v1/predictions?after={after}")).await.is_refused(400, "invalid_value");
+    }
+    gateway.client("").get("/v1/predictions").await.is_refused(401, "missing_api_key");
+    for wrong in ["limit=0", "limit=101", "status=done"] {
+        let refused = alice.get(&format!("/v1/predictions?{wrong}")).await;
+        refused.is_refused(400, "invalid_value");
+        assert_eq!(refused.json()["error"]["param"], wrong.split('=').next().unwrap());
+    }
+    for path in ["/predictions/", "/openai/v1/predictions", "//v1/predictions"] {
+        assert_eq!(ids(&alice.get(path).await.json()), bought, "{path}");
+    }
+    let wrong = Answer::to(alice.request(Method::POST, "/v1/predictions/")).await;
+    wrong.is_refused(405, "method_not_supported");
+    assert_eq!(wrong.header("allow"), "GET");
+    let gateway = gateway.restart().await;
+    assert_eq!(ids(&list(&gateway.alice(), "").await), bought);
+}
+
+#[tokio::test]
+async fn pages_have_each_job_once_while_others_are_made() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let alice = gateway.alice();
+    let mut before = BTreeSet::new();
+    for number in 0..45 {
+        before.insert(buy(&alice, &format!("before {number}")).await);
+    }
+    let making = {
+        let alice = alice.clone();
+        in_background(async move {
+            for number in 0..30 {
+                buy(&alice, &format!("meanwhile {number}")).await;
+            }
+        })
+    };
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = list(&alice, &format!("?limit=4{after}")).await;
+        let found = ids(&page);
+        assert!(found.len() <= 4);
+        assert_eq!(page["last_id"].as_str(), found.last().map(String::as_str));
+        seen.extend(found);
+        if page["has_more"] == json!(false) {
+            break;
+        }
+        after = format!("&after={}", page["last_id"].as_str().unwrap());
+    }
+    making.await.unwrap();
+    let distinct: BTreeSet<String> = seen.iter().cloned().collect();
+    assert_eq!(distinct.len(), seen.len(), "none twice");
+    assert!(before.is_subset(&distinct), "none is missing");
+    let all = list(&alice, "?limit=100").await;
+    assert_eq!((ids(&all).len(), &all["has_more"]), (75, &json!(false)));
+    assert_eq!(list(&alice, "?limit=75").await["has_more"], json!(false), "exactly the last");
+    assert_eq!(list(&alice, "?limit=74").await["has_more"], json!(true));
+}
+
+#[tokio::test]
+async fn jobs_that_are_under_way_are_listed_as_they_are_now_and_filtered() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.concurrent_predictions", "1")]).await;
+    let alice = gateway.alice();
+    let done = buy(&alice, "done").await;
+    alice.edit(&Edit::new("a forbidden-picture")).await.is_refused(400, "moderation_blocked");
+    upstream.hold().await;
+    let later = |prompt: &str| Edit::new(prompt).header("prefer", "respond-async");
+    let id = |answer: &Answer| answer.json()["id"].as_str().unwrap().to_owned();
+    let working = id(&alice.edit(&later("working")).await);
+    until("it is followed", async || gateway.status("engine", "polling").await == 1).await;
+    let queued = id(&alice.edit(&later("queued").field("model", "gpt-image-2").without("size")).await);
+    let all = list(&alice, "").await;
+    let statuses: Vec<&str> =
+        all["data"].as_array().unwrap().iter().map(|one| one["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["queued", "processing", "failed", "completed"]);
+    assert_eq!(all["data"][0]["queue_position"], json!(1));
+    assert_eq!(all["data"][2]["error"]["code"], "moderation_blocked");
+    assert!(all["data"][1]["result"].is_null());
+    let under_way = list(&alice, "?status=queued,processing").await;
+    assert_eq!(ids(&under_way), [queued.clone(), working.clone()]);
+    assert_eq!(ids(&list(&alice, "?status=completed").await), [done.as_str()]);
+    assert_eq!(ids(&list(&alice, "?model=openai/gpt-image-2").await), [queued.as_str()]);
+    assert_eq!(ids(&list(&alice, &format!("?q={}", &done[10..])).await), [done.as_str()], "part of an id");
+    assert_eq!(ids(&list(&alice, "?q=done").await), Vec::<String>::new(), "prompts are not kept");
+    alice.delete(&format!("/v1/predictions/{queued}")).await;
+    until("its end is recorded", async || ids(&list(&alice, "?status=cancelled").await) == [queued.as_str()]).await;
+    upstream.release().await;
+}
