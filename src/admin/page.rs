@@ -138,7 +138,7 @@ impl Form<'_> {
 
     fn keys(&self, body: &mut String, keys: &[KeyView]) {
         body.push_str(
-            "<section class=\"card stack\" aria-labelledby=keys><h2 id=keys>Client keys</h2><div class=scroll tabindex=0 role=region \
+            "<section class=\"card stack\" aria-labelledby=keys><h2 id=keys>Client keys</h2><div class=scroll tabindex=0 role=group \
              aria-labelledby=keys><table><thead><tr><th scope=col>Client<th scope=col>Key<th scope=col>State<th scope=col>Created\
              <th scope=col>Last used<th scope=col>Ends<th scope=col class=number>Today<th scope=col class=number>This month\
              <th scope=col>Limits<th scope=col>Actions</tr></thead><tbody>",
@@ -229,7 +229,7 @@ impl Form<'_> {
         }
         body.push_str(
             "<p>The answer to their submits was lost, so they may have been paid. Compare them with the usage list of GPTProto, then \
-             decide. After each decision the same request may buy again.</p><div class=scroll tabindex=0 role=region \
+             decide. After each decision the same request may buy again.</p><div class=scroll tabindex=0 role=group \
              aria-labelledby=purchases><table><thead><tr><th scope=col>Purchase<th scope=col>Client<th scope=col>Model\
              <th scope=col>Created<th scope=col>Decision</tr></thead><tbody>",
         );
@@ -254,7 +254,7 @@ impl Form<'_> {
     fn accounts(&self, body: &mut String, accounts: &[(AccountId, bool)]) {
         body.push_str(
             "<section class=\"card stack\" aria-labelledby=accounts><h2 id=accounts>Accounts at GPTProto</h2><div class=scroll tabindex=0 \
-             role=region aria-labelledby=accounts><table><thead><tr><th scope=col>Account<th scope=col>State<th scope=col>Actions</tr>\
+             role=group aria-labelledby=accounts><table><thead><tr><th scope=col>Account<th scope=col>State<th scope=col>Actions</tr>\
              </thead><tbody>",
         );
         for (account, paused) in accounts {
@@ -308,7 +308,7 @@ fn limits(limits: &LimitsView, models: Option<&[String]>) -> String {
 
 fn audit(body: &mut String, audit: &AuditPage) {
     body.push_str(
-        "<section class=\"card stack\" aria-labelledby=audit><h2 id=audit>Audit</h2><div class=scroll tabindex=0 role=region \
+        "<section class=\"card stack\" aria-labelledby=audit><h2 id=audit>Audit</h2><div class=scroll tabindex=0 role=group \
          aria-labelledby=audit><table><thead><tr><th scope=col>Time<th scope=col>By<th scope=col>Action<th scope=col>Subject\
          <th scope=col>Change</tr></thead><tbody>",
     );
