@@ -312,7 +312,7 @@ impl Administration {
     pub(crate) async fn unknown_purchases(&self) -> Result<Vec<UnknownPurchase>, LedgerError> {
         let file = self.parts.journal_file.clone();
         let filter =
-            JobFilter { state: Some("unknown".to_owned()), limit: Some(UNKNOWN_JOBS_MAX), ..JobFilter::default() };
+            JobFilter { states: vec!["unknown".to_owned()], limit: Some(UNKNOWN_JOBS_MAX), ..JobFilter::default() };
         let list = move || open_ledger(&file)?.list(&filter);
         let jobs =
             tokio::task::spawn_blocking(list).await.map_err(|error| LedgerError::Storage(error.to_string()))??;
