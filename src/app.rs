@@ -34,8 +34,8 @@ use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
-pub(crate) use learned::forget_account;
 pub use check::{CheckArguments, CheckError, Report, check};
+pub(crate) use learned::forget_account;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
@@ -112,7 +112,7 @@ impl Gateway {
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { mut server, mut operator, upstream, log, .. } = config;
+        let Config { mut server, mut operator, upstream, cache, log, .. } = config;
         // Names are resolved by now, and ports chosen.
         (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
         let hosts =
@@ -139,6 +139,7 @@ impl Gateway {
             api_policy: upstream.api,
             input_urls,
             signing_key,
+            thumbnail_bytes_max: cache.thumbnail_bytes_max,
             sandbox,
             logged_requests: log.requests,
             lifecycle: lifecycle.clone(),

@@ -186,7 +186,8 @@ impl Config {
     }
 
     fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
-        let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
+        let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } =
+            sections;
         server.check()?;
         storage.check()?;
         upstream.check(environment)?;
@@ -250,6 +251,7 @@ impl Config {
         self.upstream.base_url = format!("http://{upstream}").parse().expect("a socket address makes a URL");
         self.accounts = vec![Account::new(upstream::DEFAULT_ACCOUNT, Secret::new(api_key.to_owned()), &self.upstream)];
         self.storage.directory = self.storage.sandbox();
+        self.storage.keep_prompts = Switch::On;
         // The simulator is much faster than the service at which the priors were measured.
         self.upstream.latency_priors = Switch::Off;
         self.upstream.first_poll = Duration::from_secs(1);

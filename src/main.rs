@@ -219,10 +219,8 @@ fn serve(arguments: &Serve) -> ExitCode {
         telemetry::start_logging(&config);
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
-        let source = app::ConfigSource {
-            file: arguments.file.config.clone(),
-            environment: environment().unwrap_or_default(),
-        };
+        let source =
+            app::ConfigSource { file: arguments.file.config.clone(), environment: environment().unwrap_or_default() };
         run(async move {
             if sandbox { app::run_sandbox(config, source, profile).await } else { app::run(config, source).await }
         })
@@ -317,10 +315,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
 }
 
 /// Runs a command on the storage of a gateway, and prints its text.
-fn with_storage(
-    stored: &Stored,
-    run: impl FnOnce(&Config) -> Result<String, cli::CommandError>,
-) -> ExitCode {
+fn with_storage(stored: &Stored, run: impl FnOnce(&Config) -> Result<String, cli::CommandError>) -> ExitCode {
     with_config(&ConfigFile { config: stored.config.clone() }, |config| match run(&config) {
         Ok(text) => {
             // The reader may close the pipe early, as `head` does.
