@@ -2,6 +2,7 @@
 //! others.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
-pub(crate) use learned::forget_account;
 pub use check::{CheckArguments, CheckError, Report, check};
+pub(crate) use check::{KeyVerdict, check_key, live_check_price};
+pub(crate) use learned::forget_account;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
@@ -175,15 +177,27 @@ impl Gateway {
     }
 }
 
-/// Runs the gateway until a signal stops it. Returns whether it stopped in order.
+/// Logs which file the configuration was read from.
+fn log_file(file: Option<&PathBuf>) {
+    if let Some(file) = file {
+        tracing::info!(file = %file.display(), "configuration read");
+    }
+}
+
+/// Runs the gateway until a signal stops it. Returns whether it stopped in order. `file` is where the configuration was read
+/// from.
 ///
 /// # Errors
 ///
 /// As [`Gateway::start`].
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let scheme = config.server.tls.scheme();
+    let file = source.file.clone();
+    log_file(file.as_ref());
     let gateway = Gateway::start_from(config, Some(source), false).await?;
-    banner::gateway(scheme, gateway.client_address(), gateway.operator_address());
+    let addresses =
+        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    banner::gateway(addresses, file.as_deref());
     run_until_stopped(gateway).await
 }
 
@@ -194,12 +208,15 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
+    log_file(source.file.as_ref());
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();
     let gateway = Gateway::start_from(config, Some(source), true).await?;
-    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), simulator.address, profile, &sample);
+    let addresses =
+        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    banner::sandbox(addresses, simulator.address, profile, &sample);
     let stopped_well = run_until_stopped(gateway).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)

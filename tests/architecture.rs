@@ -87,8 +87,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("ledger", &["axum", "reqwest", "hyper"]),
 ];
 
-/// Modules that build HTTP clients. `webhooks` does too, under a rule of its own.
-const HTTP_CLIENTS: &[&str] = &["upstream", "simulator"];
+/// Modules that build HTTP clients; `cli` is a client of gateways. `webhooks` does too, under a rule of its own.
+const HTTP_CLIENTS: &[&str] = &["upstream", "simulator", "cli"];
 
 /// Entries of a folder below `src`, files and folders together.
 const WIDTH: usize = 12;

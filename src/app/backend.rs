@@ -14,8 +14,8 @@ use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, Clock as _, Rng, SystemClock};
-use crate::storage::journal::Standing;
 use crate::storage::clients::ClientStore;
+use crate::storage::journal::Standing;
 use crate::storage::{self, Journal, SigningKey, Storage, StorageLock};
 use crate::telemetry::Metrics;
 use crate::upstream::{GptProto, Upstream};
@@ -138,18 +138,7 @@ impl Backend {
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
         lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };
-        Ok(Self {
-            engine,
-            admission,
-            webhooks,
-            budget,
-            catalogue,
-            input_urls,
-            signing_key,
-            journal,
-            clients,
-            storage,
-        })
+        Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, journal, clients, storage })
     }
 }
 
