@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Administration};
 use crate::api;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ServerConfig};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -19,12 +19,15 @@ use crate::simulator::{Options, Profile};
 use crate::storage;
 use crate::storage::clients::Actor;
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 
 mod backend;
 mod banner;
 mod check;
+mod key_query;
 mod learned;
 mod listeners;
+mod readiness;
 mod reload;
 mod repair;
 mod simulator;
@@ -76,6 +79,7 @@ impl Gateway {
     pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
+        let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
@@ -97,7 +101,9 @@ impl Gateway {
             journal,
             clients: store,
             storage,
+            gptproto,
         } = backend;
+        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
         let administration = Administration::new(admin::Parts {
@@ -129,7 +135,10 @@ impl Gateway {
             listeners,
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            recent: recent.clone(),
             sandbox,
+            api: api_address(&server, client_address),
+            administration: false,
         };
         let api = api::service(api::ApiServices {
             engine,
@@ -143,6 +152,7 @@ impl Gateway {
             signing_key,
             sandbox,
             logged_requests: log.requests,
+            recent,
             lifecycle: lifecycle.clone(),
             metrics,
         });
@@ -184,8 +194,16 @@ fn log_file(file: Option<&PathBuf>) {
     }
 }
 
-/// Runs the gateway until a signal stops it. Returns whether it stopped in order. `file` is where the configuration was read
-/// from.
+/// Returns the base URL of the client API: the public one where it is configured, or where this machine reaches it.
+fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
+    let origin = match &server.addresses.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("{}://{}", server.tls.scheme(), operator::reachable_address(listen)),
+    };
+    format!("{origin}/v1")
+}
+
+/// Runs the gateway until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
 ///

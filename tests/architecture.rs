@@ -49,8 +49,8 @@ const ARROWS: Arrows<'_> = Arrows {
         // Learns of completed jobs through a trait of `model`, so that the engine does not know it.
         ("webhooks", &["storage"]),
         ("storage", &[]),
-        // Status values, for the page and for `/status.json`.
-        ("operator", &["engine", "budget", "admission", "server"]),
+        // Status values, for the page and for `/status.json`; the files of the page.
+        ("operator", &["engine", "budget", "admission", "web", "http", "server"]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
         // Files that are embedded, and how they are served.
