@@ -128,6 +128,12 @@ byId("request").addEventListener("keydown", (event) => {
   send();
 });
 byId("prompt").addEventListener("input", refresh);
+byId("sample").addEventListener("click", async () => {
+  const { prompt, pictures: [{ file }] } = await plug.sample(chosen());
+  byId("prompt").value ||= prompt;
+  pictures.addFiles([file]);
+  byId("send").focus();
+});
 pictures.setUp(refresh, refuse, (item) => editMask(item, pictures.currentMask(), refuse));
 jobs.setUp(() => gallery.reload());
 refreshPlug = plug.setUp(byId("plug"), { filled, defaults: chosen, priceOf: estimate, changed: () => gallery.reload() });
