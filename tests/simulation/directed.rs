@@ -216,7 +216,9 @@ fn all_answers_to_a_job_of_several_failures_name_the_same_one() {
                 let named = expected.get_or_insert_with(|| failure.clone());
                 assert_eq!(failure, *named, "the answer to the {request} after the {start} start");
                 let view = engine.view(&client, job).await.unwrap().unwrap();
-                let JobStatus::Failed { failure, .. } = view.summary.state.status else { panic!("{:?}", view.summary.state.status) };
+                let JobStatus::Failed { failure, .. } = view.summary.state.status else {
+                    panic!("{:?}", view.summary.state.status)
+                };
                 assert_eq!(failure, *named, "the owner's view after the {request} after the {start} start");
             }
             simulation.crash().await;
