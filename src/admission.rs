@@ -11,27 +11,37 @@
 //!
 //! What was spent before the start is summed from the journal, which is the only source of it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{ClientConfig, ResponseConfig, digest_of_key};
-use crate::model::{Catalogue, ClientId, Clock, CostEstimate, Digest, Limit, LimitExceeded, QuotaHold, Quotas, Usd};
+use crate::config::{ClientsConfig, ResponseConfig};
+use crate::model::{
+    Catalogue, ClientId, Clock, CostEstimate, KeyId, Limit, LimitExceeded, QuotaHold, Quotas, Timestamp, Usd,
+};
+use crate::storage::clients::StoredClients;
+use crate::storage::journal::UsedQuota;
 use crate::storage::{Journal, JournalError};
 use crate::telemetry::Metrics;
 
+mod concurrency;
+mod directory;
 mod metrics;
 mod period;
 mod quota;
 mod rate_limiter;
+mod spent;
 mod status;
 
+use concurrency::InProgress;
+use directory::Directory;
 use metrics::AdmissionMetrics;
-use quota::{ClientQuota, PastPurchase};
+use quota::PastPurchase;
 use rate_limiter::RateLimiter;
 pub(crate) use rate_limiter::RequestRate;
+pub(crate) use spent::{Spent, spent_by_client, start_of_month};
 use status::ClientState;
 pub(crate) use status::ClientStatus;
 
@@ -43,9 +53,9 @@ const AT_ONCE_RETRY: Duration = Duration::from_secs(1);
 /// Handle to the limits of all clients. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
-    keys: Arc<KeyRing>,
+    /// Replaced as a whole by a change; the lock is held to copy or to replace the pointer.
+    directory: Arc<RwLock<Arc<Directory>>>,
     waiters: Arc<Semaphore>,
-    clients: Arc<HashMap<ClientId, ClientState>>,
     clock: Arc<dyn Clock>,
     metrics: AdmissionMetrics,
 }
@@ -54,8 +64,17 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 pub(crate) struct Permit {
     _waiter: OwnedSemaphorePermit,
-    /// Among the client's requests at once, where they are limited.
-    _request: Option<OwnedSemaphorePermit>,
+    /// Among the client's requests at once.
+    _request: Option<InProgress>,
+}
+
+/// What others have to know of the clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlook {
+    /// The weight of every client.
+    pub(crate) weights: HashMap<ClientId, f64>,
+    /// When the next key ends by itself, where there is one that does.
+    pub(crate) next_expiry: Option<Timestamp>,
 }
 
 /// Why a request of a known client is refused now.
@@ -70,29 +89,17 @@ pub(crate) enum Rejection {
 
 impl Admission {
     pub(crate) fn new(
-        clients: &[ClientConfig],
+        configured: &ClientsConfig,
+        stored: &StoredClients,
         responses: &ResponseConfig,
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Self {
         let waiters = responses.waiters_max.min(Semaphore::MAX_PERMITS);
-        let state_of = |client: &ClientConfig| {
-            let state = ClientState {
-                weight: client.weight,
-                models: client.models.clone(),
-                rate_limiter: client.limits.requests_per_minute.map(RateLimiter::new),
-                requests_at_once: client
-                    .limits
-                    .requests_at_once
-                    .map(|max| Arc::new(Semaphore::new(max.get() as usize))),
-                quota: Arc::new(ClientQuota::new(client.limits, Arc::clone(&clock))),
-            };
-            (ClientId(client.name.as_str().into()), state)
-        };
+        let directory = Directory::new(configured, stored, &Directory::default(), &clock);
         let admission = Self {
-            keys: Arc::new(KeyRing::new(clients)),
+            directory: Arc::new(RwLock::new(Arc::new(directory))),
             waiters: Arc::new(Semaphore::new(waiters)),
-            clients: Arc::new(clients.iter().map(state_of).collect()),
             metrics: AdmissionMetrics::new(metrics),
             clock,
         };
@@ -100,8 +107,39 @@ impl Admission {
         admission
     }
 
-    /// Counts what was bought this month before the gateway started. Call it once, before the engine resumes unfinished
-    /// jobs.
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn client_state(&self, client: &ClientId) -> Option<Arc<ClientState>> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).clients.get(client).cloned()
+    }
+
+    /// Replaces clients, keys and limits. What was counted goes on to count. Returns the clients that were not known before,
+    /// of which nothing is counted yet.
+    pub(crate) fn update(&self, configured: &ClientsConfig, stored: &StoredClients) -> HashSet<ClientId> {
+        // Updates are made one after the other by one task, so none is lost between reading and writing.
+        let before = self.directory();
+        let directory = Arc::new(Directory::new(configured, stored, &before, &self.clock));
+        let names = directory.clients.keys();
+        let new = names.filter(|name| !before.clients.contains_key(*name)).cloned().collect();
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
+        new
+    }
+
+    /// Returns what others have to know of the clients.
+    pub(crate) fn outlook(&self) -> Outlook {
+        let directory = self.directory();
+        Outlook { weights: directory.weights(), next_expiry: directory.next_expiry() }
+    }
+
+    /// Returns the stored keys that were used since this was last asked.
+    pub(crate) fn take_used_keys(&self) -> Vec<KeyId> {
+        self.directory().take_used()
+    }
+
+    /// Counts what was bought this month before the gateway started: once, before the engine resumes unfinished jobs; and for
+    /// clients that come later.
     ///
     /// # Errors
     ///
@@ -110,18 +148,13 @@ impl Admission {
         &self,
         journal: &dyn Journal,
         catalogue: &Catalogue,
+        of: impl Fn(&ClientId) -> bool,
     ) -> Result<(), JournalError> {
-        let since = period::start_of_month(period::day(self.clock.now()));
-        let mut past: HashMap<ClientId, Vec<PastPurchase>> = HashMap::new();
-        for spent in journal.quota_used_since(since).await? {
-            // Priced as in the engine, also for a model that the catalogue no longer has.
-            let model = catalogue.find(&spent.model);
-            let usd = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
-            let purchase = PastPurchase { requested: spent.created, pictures: spent.pictures, usd };
-            past.entry(spent.client).or_default().push(purchase);
-        }
-        for (client, purchases) in past {
-            if let Some(client) = self.clients.get(&client) {
+        let used = journal.quota_used_since(start_of_month(&*self.clock)).await?;
+        for (client, purchases) in past_purchases(used, catalogue) {
+            if of(&client)
+                && let Some(client) = self.client_state(&client)
+            {
                 client.quota.count_past(&purchases);
             }
         }
@@ -130,7 +163,12 @@ impl Admission {
 
     /// Returns the client that holds this key.
     pub(crate) fn client(&self, key: &str) -> Option<ClientId> {
-        self.keys.find(key)
+        self.directory().find(key, &*self.clock).cloned()
+    }
+
+    /// Whether a client has a key, by what was known at the last change or expiry.
+    pub(crate) fn has_key(&self, client: &ClientId) -> bool {
+        self.client_state(client).is_some_and(|client| client.is_listed)
     }
 
     /// Permits a request of a client to wait for its response.
@@ -140,11 +178,14 @@ impl Admission {
     /// [`Rejection::LimitExceeded`] when the client has reached its limit of requests at once,
     /// [`Rejection::TooManyWaiters`] when the gateway has reached its limit of all waiting requests.
     pub(crate) fn admit(&self, client: &ClientId) -> Result<Permit, Rejection> {
-        let request = match self.clients.get(client).and_then(|client| client.requests_at_once.as_ref()) {
-            Some(requests) => Some(Arc::clone(requests).try_acquire_owned().map_err(|_| {
-                self.metrics.refused(Limit::RequestsAtOnce);
-                Rejection::LimitExceeded(LimitExceeded { limit: Limit::RequestsAtOnce, retry_after: AT_ONCE_RETRY })
-            })?),
+        let request = match self.client_state(client) {
+            Some(client) => {
+                let limit = client.quota.limits().requests_at_once;
+                Some(client.requests.begin(limit).ok_or_else(|| {
+                    self.metrics.refused(Limit::RequestsAtOnce);
+                    Rejection::LimitExceeded(LimitExceeded { limit: Limit::RequestsAtOnce, retry_after: AT_ONCE_RETRY })
+                })?)
+            }
             None => None,
         };
         match Arc::clone(&self.waiters).try_acquire_owned() {
@@ -159,7 +200,7 @@ impl Admission {
     ///
     /// [`LimitExceeded`] when they are used up.
     pub(crate) fn check_rate(&self, client: &ClientId) -> Result<(), LimitExceeded> {
-        let limiter = self.clients.get(client).and_then(|client| client.rate_limiter.as_ref());
+        let limiter = self.client_state(client).and_then(|client| client.rate_limiter.clone());
         let Some(limiter) = limiter else { return Ok(()) };
         limiter.check().map_err(|retry_after| {
             self.metrics.refused(Limit::RequestsPerMinute);
@@ -169,20 +210,19 @@ impl Admission {
 
     /// Returns the state of a client's requests per minute; `None` where they are not limited.
     pub(crate) fn request_rate(&self, client: &ClientId) -> Option<RequestRate> {
-        self.clients.get(client)?.rate_limiter.as_ref().map(RateLimiter::rate)
+        self.client_state(client)?.rate_limiter.as_deref().map(RateLimiter::rate)
     }
 
     /// Returns the ids of the models that a client may use; `None` for all of them.
-    pub(crate) fn models(&self, client: &ClientId) -> Option<&BTreeSet<String>> {
-        self.clients.get(client)?.models.as_ref()
+    pub(crate) fn models(&self, client: &ClientId) -> Option<Arc<BTreeSet<String>>> {
+        self.client_state(client)?.models.clone()
     }
-}
 
-impl Admission {
-    /// Returns every client, by name.
+    /// Returns every client that has a key, by name.
     pub(crate) fn status(&self) -> Vec<ClientStatus> {
-        let mut clients: Vec<ClientStatus> =
-            self.clients.iter().map(|(name, client)| ClientStatus::of(name, client)).collect();
+        let directory = self.directory();
+        let listed = directory.clients.iter().filter(|(_, client)| client.is_listed);
+        let mut clients: Vec<ClientStatus> = listed.map(|(name, client)| ClientStatus::of(name, client)).collect();
         clients.sort_by(|one, two| one.name.cmp(&two.name));
         clients
     }
@@ -193,9 +233,21 @@ impl Admission {
     }
 }
 
+/// Returns what each client has bought, priced as in the engine, also for a model that the catalogue no longer has.
+fn past_purchases(used: Vec<UsedQuota>, catalogue: &Catalogue) -> HashMap<ClientId, Vec<PastPurchase>> {
+    let mut past: HashMap<ClientId, Vec<PastPurchase>> = HashMap::new();
+    for spent in used {
+        let model = catalogue.find(&spent.model);
+        let usd = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
+        let purchase = PastPurchase { requested: spent.created, pictures: spent.pictures, usd };
+        past.entry(spent.client).or_default().push(purchase);
+    }
+    past
+}
+
 impl Quotas for Admission {
     fn reserve(&self, client: &ClientId, estimate: CostEstimate) -> Result<Box<dyn QuotaHold>, LimitExceeded> {
-        let Some(client) = self.clients.get(client) else { return Ok(Box::new(Unlimited)) };
+        let Some(client) = self.client_state(client) else { return Ok(Box::new(Unlimited)) };
         match client.quota.reserve(estimate) {
             Ok(hold) => Ok(Box::new(hold)),
             Err(exceeded) => {
@@ -206,7 +258,7 @@ impl Quotas for Admission {
     }
 
     fn adopt(&self, client: &ClientId, estimate: CostEstimate) -> Box<dyn QuotaHold> {
-        match self.clients.get(client) {
+        match self.client_state(client) {
             Some(client) => Box::new(client.quota.adopt(estimate)),
             None => Box::new(Unlimited),
         }
@@ -221,89 +273,5 @@ impl QuotaHold for Unlimited {
     fn settle(&self, _pictures: usize, _usd: Usd) {}
 }
 
-/// The digests of all client keys.
-#[derive(Debug)]
-struct KeyRing {
-    keys: Vec<(Digest, ClientId)>,
-}
-
-impl KeyRing {
-    fn new(clients: &[ClientConfig]) -> Self {
-        let keys = clients.iter().map(|client| (client.key_digest, ClientId(client.name.as_str().into()))).collect();
-        Self { keys }
-    }
-
-    /// Finds the client of a key. Compares the digest of the presented key with every digest in constant time, so that
-    /// neither the position nor the similarity of a match can be measured.
-    fn find(&self, key: &str) -> Option<ClientId> {
-        let presented = digest_of_key(key);
-        self.keys
-            .iter()
-            .fold(None, |found, (digest, client)| if *digest == presented { Some(client) } else { found })
-            .cloned()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::status::LimitUsage;
-    use super::*;
-    use crate::config::{Config, Environment};
-    use crate::model::SystemClock;
-
-    #[test]
-    fn only_the_complete_key_is_accepted() {
-        let keys = "alice:0123456789abcdef,bob:fedcba9876543210";
-        let environment = Environment::from([("GATEWAY_CLIENT_KEYS".to_owned(), keys.to_owned())]);
-        let config = Config::load(None, &environment).unwrap();
-        let admission = Admission::new(
-            &config.clients.entries,
-            &config.server.responses,
-            Arc::new(SystemClock),
-            &Metrics::default(),
-        );
-        let name = |key: &str| admission.client(key).map(|client| client.to_string());
-        assert_eq!(name("0123456789abcdef").as_deref(), Some("alice"));
-        assert_eq!(name("fedcba9876543210").as_deref(), Some("bob"));
-        for wrong in ["", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF", "alice:0123456789abcdef"] {
-            assert_eq!(name(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn waiters_are_bounded_and_their_permits_returned() {
-        let mut config = Config::load(None, &Environment::new()).unwrap();
-        config.server.responses.waiters_max = 1;
-        let admission = Admission::new(&[], &config.server.responses, Arc::new(SystemClock), &Metrics::default());
-        let client = ClientId("unlimited".into());
-        let permit = admission.admit(&client).unwrap();
-        assert!(matches!(admission.admit(&client), Err(Rejection::TooManyWaiters { .. })));
-        drop(permit);
-        admission.admit(&client).unwrap();
-    }
-
-    #[test]
-    fn the_requests_at_once_of_one_client_are_bounded_without_affecting_others() {
-        let variables = [
-            ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef,bob:fedcba9876543210"),
-            ("GATEWAY_LIMITS__REQUESTS_AT_ONCE", "2"),
-        ];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::load(None, &Environment::from(variables)).unwrap();
-        let admission = Admission::new(
-            &config.clients.entries,
-            &config.server.responses,
-            Arc::new(SystemClock),
-            &Metrics::default(),
-        );
-        let (alice, bob) = (ClientId("alice".into()), ClientId("bob".into()));
-        let permits = [admission.admit(&alice).unwrap(), admission.admit(&alice).unwrap()];
-        let Err(Rejection::LimitExceeded(exceeded)) = admission.admit(&alice) else { panic!("a third") };
-        assert_eq!(exceeded.limit, Limit::RequestsAtOnce);
-        assert_eq!(admission.status()[0].requests_at_once, LimitUsage { used: 2, limit: Some(2) });
-        admission.admit(&bob).unwrap();
-        drop(permits);
-        admission.admit(&alice).unwrap();
-        assert_eq!(admission.status()[0].requests_at_once.used, 0);
-    }
-}
+mod tests;

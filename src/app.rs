@@ -2,17 +2,22 @@
 //! others.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Administration};
 use crate::api;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
-use crate::model::SystemClock;
+use crate::model::{Clock as _, SystemClock};
 use crate::operator;
 use crate::server::hosts::HostRules;
 use crate::simulator::{Options, Profile};
+use crate::storage;
+use crate::storage::clients::Actor;
 use crate::telemetry::Metrics;
 
 mod backend;
@@ -20,6 +25,7 @@ mod banner;
 mod check;
 mod learned;
 mod listeners;
+mod reload;
 mod repair;
 mod simulator;
 mod sources;
@@ -31,6 +37,8 @@ use sources::Modules;
 
 pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
+pub(crate) use learned::forget_account;
+pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
@@ -42,6 +50,7 @@ const SIMULATOR_GRACE: Duration = Duration::from_millis(200);
 /// A gateway that runs.
 #[derive(Debug)]
 pub struct Gateway {
+    administration: Administration,
     client_address: SocketAddr,
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
@@ -56,6 +65,15 @@ impl Gateway {
     ///
     /// When the journal is in use by another gateway or damaged, or an address is taken.
     pub async fn start(config: Config, sandbox: bool) -> anyhow::Result<Self> {
+        Self::start_from(config, None, sandbox).await
+    }
+
+    /// The same with a configuration that can be read again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
@@ -68,9 +86,34 @@ impl Gateway {
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
         let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, upstream).await?;
-        let Backend { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage } = backend;
+        let Backend {
+            engine,
+            admission,
+            webhooks,
+            budget,
+            catalogue,
+            input_urls,
+            signing_key,
+            journal,
+            clients: store,
+            storage,
+        } = backend;
 
-        // 3. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
+        // 3. What the operator can change.
+        let administration = Administration::new(admin::Parts {
+            store,
+            journal,
+            journal_file: storage::journal_file(&config.storage),
+            admission: admission.clone(),
+            budget: budget.control(),
+            catalogue: Arc::clone(&catalogue),
+            clock: Arc::new(SystemClock),
+            configured: config.clients.clone(),
+            reload: reload::reload(&config, source, sandbox),
+        });
+        lifecycle.spawn_service("administration", administration.clone().run());
+
+        // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
         let Config { mut server, mut operator, upstream, log, .. } = config;
         // Names are resolved by now, and ports chosen.
         (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
@@ -104,7 +147,7 @@ impl Gateway {
             metrics,
         });
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts)));
-        Ok(Self { client_address, operator_address, lifecycle, grace, storage })
+        Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
     }
 
     /// Returns the address for clients.
@@ -122,6 +165,7 @@ impl Gateway {
     /// Stops as SIGTERM does. Returns whether nothing had failed.
     pub async fn stop(self) -> bool {
         let in_time = self.lifecycle.drain(self.grace).await;
+        self.administration.store_used().await;
         self.storage.close().await;
         tracing::info!(in_time, "stopped");
         !self.lifecycle.has_failed()
@@ -134,22 +178,22 @@ impl Gateway {
 }
 
 /// Logs which file the configuration was read from.
-fn log_file(file: Option<&PathBuf>) {
+fn log_file(file: Option<&Path>) {
     if let Some(file) = file {
         tracing::info!(file = %file.display(), "configuration read");
     }
 }
 
-/// Runs the gateway until a signal stops it. Returns whether it stopped in order. `file` is where the configuration was read
-/// from.
+/// Runs the gateway until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run(config: Config, file: Option<PathBuf>) -> anyhow::Result<bool> {
+pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let scheme = config.server.tls.scheme();
-    log_file(file.as_ref());
-    let gateway = Gateway::start(config, false).await?;
+    let file = source.file.clone();
+    log_file(file.as_deref());
+    let gateway = Gateway::start_from(config, Some(source), false).await?;
     let addresses =
         banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
     banner::gateway(addresses, file.as_deref());
@@ -162,13 +206,13 @@ pub async fn run(config: Config, file: Option<PathBuf>) -> anyhow::Result<bool> 
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run_sandbox(config: Config, profile: Profile, file: Option<PathBuf>) -> anyhow::Result<bool> {
-    log_file(file.as_ref());
+pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
+    log_file(source.file.as_deref());
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();
-    let gateway = Gateway::start(config, true).await?;
+    let gateway = Gateway::start_from(config, Some(source), true).await?;
     let addresses =
         banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
     banner::sandbox(addresses, simulator.address, profile, &sample);
@@ -182,10 +226,12 @@ pub async fn run_sandbox(config: Config, profile: Profile, file: Option<PathBuf>
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
 async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen()?;
+    let reloading = reload_on_signal(gateway.administration.clone())?;
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}
     }
+    reloading.abort();
     let mut stopping = std::pin::pin!(gateway.stop());
     tokio::select! {
         biased;
@@ -196,6 +242,35 @@ async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
     // Not by returning: `stopping` keeps the journal locked until the process is gone, so that no other gateway opens the
     // data directory while a thread of this one may still write.
     std::process::exit(EXIT_ABORTED)
+}
+
+/// Reads the configuration again with every SIGHUP.
+fn reload_on_signal(administration: Administration) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    Ok(tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // The outcome is in the log.
+            let _ = administration.reload(Actor::Signal).await;
+        }
+    }))
+}
+
+/// Fails when a key is missing without which `serve` is of no use. A client key may be in the configuration or in the database.
+///
+/// # Errors
+///
+/// As [`Config::require_keys`].
+pub fn require_keys(config: &Config) -> Result<(), config::Error> {
+    match config.require_keys() {
+        Err(config::Error::NoClientKeys) if has_stored_key(config) => Ok(()),
+        checked => checked,
+    }
+}
+
+fn has_stored_key(config: &Config) -> bool {
+    let now = SystemClock.now();
+    let stored = storage::clients::open(&storage::journal_file(&config.storage)).and_then(|store| store.state(now));
+    stored.is_ok_and(|stored| stored.keys.iter().any(|key| key.state(now).is_valid()))
 }
 
 /// Runs the simulator by itself until a signal stops it. Returns whether no task of it panicked.

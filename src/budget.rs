@@ -15,7 +15,7 @@
 //!
 //! `permit` holds what callers own, `state` decides without I/O; the others each answer one question of `state`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -59,6 +59,42 @@ pub(crate) struct Budget {
     queue_bytes_max: u64,
 }
 
+/// The decisions of the operator about accounts and clients, while the gateway runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct BudgetControl {
+    shared: Arc<Shared>,
+}
+
+impl BudgetControl {
+    /// Changes the weights of clients. Clients without one have 1.
+    pub(crate) fn set_weights(&self, weights: HashMap<ClientId, f64>) {
+        self.shared.lock().queue.set_weights(weights);
+    }
+
+    /// Pauses exactly these accounts: they get no submit. What they have bought is polled.
+    pub(crate) fn set_paused(&self, paused: &BTreeSet<AccountId>) {
+        for account in &mut self.shared.lock().accounts {
+            account.paused = paused.contains(&account.id);
+        }
+        self.shared.changed.notify_one();
+    }
+
+    /// Forgets what an account has taught; returns whether it is configured.
+    pub(crate) fn forget(&self, account: &AccountId) -> bool {
+        let mut state = self.shared.lock();
+        let Some(found) = state.accounts.iter_mut().find(|known| known.id == *account) else { return false };
+        found.forget(Instant::now());
+        drop(state);
+        self.shared.changed.notify_one();
+        true
+    }
+
+    /// Returns the names of the accounts, and whether each is paused.
+    pub(crate) fn accounts(&self) -> Vec<(AccountId, bool)> {
+        self.shared.lock().accounts.iter().map(|account| (account.id.clone(), account.paused)).collect()
+    }
+}
+
 /// The queue for submits is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueFull {
@@ -84,6 +120,11 @@ impl Budget {
         let state = State::new(accounts.collect(), weights);
         let shared = Arc::new(Shared::new(state, BudgetMetrics::new(metrics)));
         Self { shared, queue_max: upstream.queue_max, queue_bytes_max: upstream.queue_bytes_max }
+    }
+
+    /// Returns what the operator's decisions are made through.
+    pub(crate) fn control(&self) -> BudgetControl {
+        BudgetControl { shared: Arc::clone(&self.shared) }
     }
 
     /// Grants reservations for as long as it is polled.
@@ -130,13 +171,13 @@ impl Budget {
         self.lock().turn_away(submit, spare, Instant::now())
     }
 
-    /// Returns the accounts that may be used; none when the upstream refuses all of them.
+    /// Returns the accounts that may be used, which paused ones may not; none when the upstream refuses all of them.
     pub(crate) fn usable_accounts(&self) -> Vec<AccountId> {
         let state = self.lock();
         if state.all_in_cooldown(Instant::now()) {
             return Vec::new();
         }
-        state.accounts.iter().map(|account| account.id.clone()).collect()
+        state.accounts.iter().filter(|account| !account.paused).map(|account| account.id.clone()).collect()
     }
 
     /// Takes permission for one poll with an account's key. An account that is no longer configured is replaced by the

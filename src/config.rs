@@ -26,7 +26,10 @@ mod storage;
 mod upstream;
 mod webhooks;
 
-pub(crate) use clients::{ClientConfig, ClientLimits, ClientsConfig, digest_of_key};
+pub(crate) use clients::{
+    ClientConfig, ClientLimits, ClientsConfig, LimitOverrides, LimitPatch, WEIGHT_DEFAULT, check_name, check_weight,
+    digest_of_key, model_ids,
+};
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
 pub(crate) use location::setup_paths;
@@ -118,7 +121,8 @@ pub enum Error {
     NoApiKey,
     #[error(
         "no client key: set GATEWAY_CLIENT_KEYS=name:key, or add [[clients]] to the configuration; \
-         `gptproto-gateway keys new --name alice` makes one"
+         `gptproto-gateway keys new --name alice` makes one. Or set GATEWAY_ADMIN_TOKEN, and make keys at /admin of the operator \
+         listener"
     )]
     NoClientKeys,
 }
@@ -149,6 +153,15 @@ impl Config {
     ///
     /// Never: the compiled-in defaults are tested.
     pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
+        Self::load_layers(file, environment).map(|(config, _)| config)
+    }
+
+    /// The same, and the merged layers: what each key says, to compare it later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub(crate) fn load_layers(file: Option<&Path>, environment: &Environment) -> Result<(Self, Table), Error> {
         let defaults: Table = DEFAULTS.parse().expect("the compiled-in defaults are valid TOML");
         let mut table = defaults.clone();
         let mut sources = Vec::new();
@@ -170,13 +183,14 @@ impl Config {
         layers::check_ranges(&table)?;
         // Any other invalid value names its key, and the sources that it may be in.
         let invalid = |error: toml::de::Error| Error::of_value(&sources, &error);
-        let sections: Sections = table.try_into().map_err(invalid)?;
+        let sections: Sections = table.clone().try_into().map_err(invalid)?;
         let server = ServerConfig::read(&sections.server).map_err(invalid)?;
-        Self::check(server, sections, environment)
+        Ok((Self::check(server, sections, environment)?, table))
     }
 
     fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
-        let Sections { operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
+        let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } =
+            sections;
         server.check()?;
         storage.check()?;
         upstream.check(environment)?;
@@ -190,6 +204,8 @@ impl Config {
         let clients = ClientsConfig::load(limits, clients, environment, &catalogue)?;
         let accounts = upstream::load_accounts(&upstream, environment)?;
         check_upstream_keys(&clients, &accounts)?;
+        operator.read_admin_token(environment)?;
+        check_admin_token(&operator, &clients, &accounts)?;
         Ok(Self { server, operator, storage, cache, upstream, webhooks, log, clients, catalogue, accounts })
     }
 
@@ -197,11 +213,13 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one; [`Error::Invalid`] for the public keys of
-    /// the examples.
+    /// [`Error::NoApiKey`], or [`Error::NoClientKeys`] where there is no admin token to make one with; both say how to get one.
+    /// [`Error::Invalid`] for the public keys of the examples.
     pub fn require_keys(&self) -> Result<(), Error> {
         self.require_api_key()?;
-        self.clients.require_key()
+        self.clients.refuse_example_key()?;
+        let can_make_one = self.operator.admin_token.is_some();
+        if self.clients.entries.is_empty() && !can_make_one { Err(Error::NoClientKeys) } else { Ok(()) }
     }
 
     /// Fails when the upstream key is missing, or is the placeholder of the examples.
@@ -241,6 +259,12 @@ impl Config {
         self.upstream.first_poll = Duration::from_secs(1);
         // The simulator forgets its predictions when it stops, so those of an earlier run never end.
         self.upstream.deadline = Duration::from_mins(2);
+        self.with_sandbox_client()
+    }
+
+    /// Adds the client of the sandbox.
+    #[must_use]
+    pub(crate) fn with_sandbox_client(mut self) -> Self {
         self.clients.add_sandbox();
         self
     }
@@ -275,6 +299,24 @@ fn check_upstream_keys(clients: &ClientsConfig, accounts: &[Account]) -> Result<
         }
     }
     Ok(())
+}
+
+/// Fails when the admin token is a key of something else: its holder could administrate the gateway.
+///
+/// # Errors
+///
+/// [`Error::Invalid`], naming the client or the account.
+fn check_admin_token(operator: &OperatorConfig, clients: &ClientsConfig, accounts: &[Account]) -> Result<(), Error> {
+    let Some(token) = &operator.admin_token else { return Ok(()) };
+    let digest = digest_of_key(token.expose());
+    let client = clients.entries.iter().find(|client| client.key_digest == digest);
+    let account = accounts.iter().find(|account| digest_of_key(account.key.expose()) == digest);
+    let other = match (client, account) {
+        (Some(client), _) => format!("is the key of the client {}", client.name),
+        (None, Some(account)) => format!("is the upstream key of the account {}", account.id),
+        (None, None) => return Ok(()),
+    };
+    Err(Error::invalid("GATEWAY_ADMIN_TOKEN", format!("{other}; use a token of its own")))
 }
 
 fn catalogue(file: Option<&Path>) -> Result<Catalogue, Error> {

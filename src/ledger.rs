@@ -17,7 +17,7 @@ mod entry;
 mod list;
 mod reconcile;
 mod show;
-mod table;
+pub(crate) mod table;
 mod time_arg;
 mod verify;
 

@@ -41,6 +41,7 @@ pub mod server;
 pub mod simulator;
 pub mod telemetry;
 
+mod admin;
 mod admission;
 mod api;
 mod budget;

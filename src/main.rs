@@ -13,11 +13,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use gptproto_gateway::cli::{self, EditArguments, FetchArguments, GenerateArguments, InitArguments};
-use gptproto_gateway::config::{Config, ConfigLocation, Environment, find_file, mint_key};
+use gptproto_gateway::cli::{EditArguments, FetchArguments, GenerateArguments, InitArguments};
+use gptproto_gateway::config::{Config, ConfigLocation, Environment, find_file};
 use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Profile, Scenario};
-use gptproto_gateway::{app, ledger, operator, telemetry};
+use gptproto_gateway::{app, cli, ledger, operator, telemetry};
 
 /// An OpenAI-compatible image gateway for GPTProto.
 #[derive(Debug, Parser)]
@@ -60,9 +60,16 @@ enum Command {
     /// Exit codes: 0 everything works, 1 it cannot serve, 2 it serves with a fallback or a warning, 3 a purchase has an
     /// unknown outcome or no picture, 64 wrong arguments or not confirmed.
     Check(Check),
-    /// Create client keys
-    #[command(subcommand)]
+    /// Create, list, change, rotate and revoke client keys
+    ///
+    /// Works while a gateway runs, and without one.
     Keys(Keys),
+    /// List, pause and resume the accounts at the upstream
+    ///
+    /// Works while a gateway runs, and without one.
+    Accounts(Accounts),
+    /// Have the gateway that runs read its configuration again, as SIGHUP does
+    Reload(Stored),
     /// Show purchases, resolve unknown outcomes, compare with the upstream's usage export
     ///
     /// Works while a gateway runs, and without one.
@@ -106,14 +113,30 @@ struct Serve {
     accept_new_journal: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Keys {
-    /// Create a client key and print it once, with the lines for the configuration
-    New {
-        /// Name of the client: letters, digits and - _ . @
-        #[arg(long)]
-        name: String,
-    },
+/// The storage of a gateway.
+#[derive(Args, Debug)]
+struct Stored {
+    #[arg(long, value_name = "FILE", global = true, help = CONFIG_HELP)]
+    config: Option<PathBuf>,
+    /// Use the storage of the sandbox
+    #[arg(long, global = true)]
+    sandbox: bool,
+}
+
+#[derive(Args, Debug)]
+struct Keys {
+    #[command(flatten)]
+    stored: Stored,
+    #[command(subcommand)]
+    command: cli::KeysCommand,
+}
+
+#[derive(Args, Debug)]
+struct Accounts {
+    #[command(flatten)]
+    stored: Stored,
+    #[command(subcommand)]
+    command: cli::AccountsCommand,
 }
 
 #[derive(Args, Debug)]
@@ -155,18 +178,24 @@ const EXIT_USAGE: u8 = 64;
 const EXIT_NOT_VERIFIED: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let arguments = match Cli::try_parse() {
+        Ok(arguments) => arguments,
         Err(error) => return help_or_usage_error(&error),
     };
-    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(arguments) => serve(&arguments),
         Command::Init(arguments) => at_terminal(async |environment| cli::init(arguments, environment).await),
         Command::Edit(arguments) => at_terminal(async |environment| cli::edit(arguments, environment).await),
         Command::Generate(arguments) => at_terminal(async |environment| cli::generate(arguments, environment).await),
         Command::Fetch(arguments) => at_terminal(async |environment| cli::fetch(arguments, environment).await),
         Command::Check(arguments) => check(&arguments),
-        Command::Keys(Keys::New { name }) => new_key(&name),
+        Command::Keys(Keys { stored, command }) => {
+            with_storage(&stored, |config| cli::keys(config, stored.sandbox, &command))
+        }
+        Command::Accounts(Accounts { stored, command }) => {
+            with_storage(&stored, |config| cli::accounts(config, stored.sandbox, &command))
+        }
+        Command::Reload(stored) => with_storage(&stored, |config| cli::reload(config, stored.sandbox)),
         Command::Ledger(arguments) => ledger_command(arguments),
         Command::Simulate(arguments) => simulate(arguments),
         Command::Healthcheck(file) => with_config(&file, false, |config, _| {
@@ -204,15 +233,16 @@ fn serve(arguments: &Serve) -> ExitCode {
     let sandbox = arguments.sandbox;
     let profile = arguments.profile.unwrap_or(Profile::Documented);
     with_config(&arguments.file, sandbox, |config, location| {
-        if !sandbox && let Err(error) = config.require_keys() {
+        if !sandbox && let Err(error) = app::require_keys(&config) {
             return fail(&error, ExitCode::from(EXIT_USAGE));
         }
         telemetry::start_logging(&config);
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
         let file = location.map(|location| location.path);
+        let source = app::ConfigSource { file, environment: environment().unwrap_or_default() };
         run(async move {
-            if sandbox { app::run_sandbox(config, profile, file).await } else { app::run(config, file).await }
+            if sandbox { app::run_sandbox(config, source, profile).await } else { app::run(config, source).await }
         })
     })
 }
@@ -308,21 +338,19 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
     })
 }
 
-fn new_key(name: &str) -> ExitCode {
-    match mint_key(name, rand::random()) {
-        Ok(minted) => {
-            println!(
-                "The key of {name}, shown only once:\n\n  {}\n\nFor the configuration file:\n\n  [[clients]]\n  \
-                 name = \"{name}\"\n  key_digest = \"{}\"\n\nOr, with the key itself, in the environment:\n\n  \
-                 GATEWAY_CLIENT_KEYS={name}:{}",
-                minted.key.expose(),
-                minted.digest,
-                minted.key.expose(),
-            );
+/// Runs a command on the storage of a gateway, and prints its text.
+fn with_storage(stored: &Stored, run: impl FnOnce(&Config) -> Result<String, cli::CommandError>) -> ExitCode {
+    with_config(&ConfigFile { config: stored.config.clone() }, stored.sandbox, |config, _| match run(&config) {
+        Ok(text) => {
+            // The reader may close the pipe early, as `head` does.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(error) => fail(&error, ExitCode::from(EXIT_USAGE)),
-    }
+        Err(error) => {
+            let code = if error.is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE };
+            fail(&error, code)
+        }
+    })
 }
 
 /// Reads the configuration. With `only_named`, a file at a usual place is not looked for.
@@ -346,11 +374,11 @@ fn with_config(
     }
 }
 
-/// Returns the variables of the environment.
+/// Reads the variables of the environment.
 ///
 /// # Errors
 ///
-/// The name of a variable for the gateway that is not UTF-8.
+/// The name of a variable of the gateway that is not UTF-8.
 fn environment() -> Result<Environment, String> {
     let mut environment: Environment = BTreeMap::new();
     for (name, value) in std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {

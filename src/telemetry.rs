@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt::layer, registry};
 
@@ -116,8 +117,20 @@ pub fn start_logging(config: &Config) {
     };
     let lines = layer().with_writer(std::io::stderr);
     let lines = if pretty { lines.with_target(false).boxed() } else { lines.event_format(JsonLines).boxed() };
+    let (filter, handle) = reload::Layer::new(filter);
     // In tests that share a process, the first call stays in effect.
-    let _ = registry().with(lines).with(filter).try_init();
+    if registry().with(lines).with(filter).try_init().is_ok() {
+        let _ = FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+    }
+}
+
+/// Replaces the filter of the log, where logging was started by this process.
+static FILTER: OnceLock<Box<dyn Fn(Targets) -> bool + Send + Sync>> = OnceLock::new();
+
+/// Changes which events are logged; returns whether that was possible.
+pub(crate) fn change_log_filter(filter: &str) -> bool {
+    let Ok(filter) = filter.parse::<Targets>() else { return false };
+    FILTER.get().is_some_and(|change| change(filter))
 }
 
 /// The id of one request of a client: `req_` and 32 hexadecimal digits.

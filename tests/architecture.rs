@@ -36,6 +36,8 @@ const ARROWS: Arrows<'_> = Arrows {
         // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
         ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage"]),
         ("admission", &["storage"]),
+        // Changes while the gateway runs: of clients and accounts, of purchases, of the configuration.
+        ("admin", &["admission", "budget", "storage"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
         ("polling", &[]),

@@ -15,7 +15,7 @@
 //!
 //! Known limitation: a decision about an unknown purchase (`ledger resolve … lost`) counts from the next start.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -35,7 +35,7 @@ const NANOS_PER_USD: f64 = 1e9;
 /// The limits of one client and what is used of them.
 #[derive(Debug)]
 pub(super) struct ClientQuota {
-    limits: ClientLimits,
+    limits: RwLock<ClientLimits>,
     clock: Arc<dyn Clock>,
     usage: Mutex<QuotaUsage>,
 }
@@ -108,11 +108,16 @@ impl ClientQuota {
             purchases: 0,
             mean_duration: DURATION_FIRST,
         };
-        Self { limits, clock, usage: Mutex::new(usage) }
+        Self { limits: RwLock::new(limits), clock, usage: Mutex::new(usage) }
     }
 
-    pub(super) fn limits(&self) -> &ClientLimits {
-        &self.limits
+    pub(super) fn limits(&self) -> ClientLimits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the limits. What was used goes on to count.
+    pub(super) fn set_limits(&self, limits: ClientLimits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Counts purchases from before the start. Those with a later date than today count for today: the clock was ahead
@@ -167,7 +172,7 @@ impl ClientQuota {
     }
 
     fn exceeded(&self, usage: &QuotaUsage, estimate: CostEstimate) -> Option<LimitExceeded> {
-        let ClientLimits { predictions_at_once, pictures_per_day, usd_per_day, usd_per_month, .. } = self.limits;
+        let ClientLimits { predictions_at_once, pictures_per_day, usd_per_day, usd_per_month, .. } = self.limits();
         let over = |used: u64, more: u64, max: Option<u64>| max.is_some_and(|max| used.saturating_add(more) > max);
         let count = |limit: Option<std::num::NonZeroU32>| limit.map(|limit| u64::from(limit.get()));
         let (more_pictures, more_nanos) = (estimate.pictures as u64, nanos(estimate.usd));

@@ -33,6 +33,13 @@ pub(crate) struct RequestRate {
     pub(crate) reset: Duration,
 }
 
+impl RequestRate {
+    /// Returns the number of requests that count at present.
+    pub(super) fn used(&self) -> u32 {
+        self.limit - self.remaining
+    }
+}
+
 /// The theoretical arrival time of the next request, since the start; `None` before the first.
 #[derive(Clone, Debug, Default)]
 struct Arrival(Arc<Mutex<Option<Nanos>>>);
@@ -55,6 +62,13 @@ impl RateLimiter {
     pub(super) fn new(per_minute: NonZeroU32) -> Self {
         Self::with_clock(per_minute, DefaultClock::default())
     }
+
+    /// Returns a limiter with another limit, in which the requests that another one has counted are counted.
+    pub(super) fn after(other: &Self, per_minute: NonZeroU32) -> Self {
+        let limiter = Self::new(per_minute);
+        limiter.count_used(other.rate().used());
+        limiter
+    }
 }
 
 impl<C: Clock> RateLimiter<C> {
@@ -72,6 +86,18 @@ impl<C: Clock> RateLimiter<C> {
     /// The time until the next one is allowed. A refused request is not counted.
     pub(super) fn check(&self) -> Result<(), Duration> {
         self.governor.check().map_err(|refused| refused.wait_time_from(self.governor.clock().now()))
+    }
+
+    pub(super) fn per_minute(&self) -> NonZeroU32 {
+        self.per_minute
+    }
+
+    /// Counts requests that were made before the first one here.
+    fn count_used(&self, used: u32) {
+        let now = self.governor.clock().now().duration_since(self.start).as_u64();
+        let each = Nanos::from(Quota::per_minute(self.per_minute).replenish_interval()).as_u64();
+        let owed = each.saturating_mul(u64::from(used.min(self.per_minute.get())));
+        *self.arrival.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Nanos::from(now.saturating_add(owed)));
     }
 
     pub(super) fn rate(&self) -> RequestRate {
@@ -118,6 +144,17 @@ mod tests {
         assert_eq!(limiter.check(), Ok(()));
         clock.advance(Duration::from_mins(1));
         assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining: 6, reset: Duration::ZERO });
+    }
+
+    #[test]
+    fn another_limit_keeps_what_was_counted() {
+        let (limiter, clock) = limiter(6);
+        (0..4).for_each(|_| assert_eq!(limiter.check(), Ok(())));
+        for (per_minute, remaining) in [(6, 2), (10, 6), (4, 0), (2, 0)] {
+            let other = RateLimiter::with_clock(NonZeroU32::new(per_minute).unwrap(), clock.clone());
+            other.count_used(limiter.rate().used());
+            assert_eq!((other.rate().remaining, other.check().is_ok()), (remaining, remaining > 0), "{per_minute}");
+        }
     }
 
     proptest! {

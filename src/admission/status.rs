@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
+use super::concurrency::Concurrency;
 use super::quota::ClientQuota;
 use super::rate_limiter::RateLimiter;
 use crate::model::{ClientId, Limit, Usd};
@@ -13,14 +13,29 @@ use crate::model::{ClientId, Limit, Usd};
 /// What is known of a client.
 #[derive(Debug)]
 pub(super) struct ClientState {
+    /// It has a key. Others are here for their jobs and for what they have used.
+    pub(super) is_listed: bool,
     pub(super) weight: f64,
     /// `None`: all of them.
-    pub(super) models: Option<BTreeSet<String>>,
+    pub(super) models: Option<Arc<BTreeSet<String>>>,
     /// `None` where requests per minute are not limited.
-    pub(super) rate_limiter: Option<RateLimiter>,
-    /// The remaining requests at once; `None` where they are not limited.
-    pub(super) requests_at_once: Option<Arc<Semaphore>>,
+    pub(super) rate_limiter: Option<Arc<RateLimiter>>,
+    pub(super) requests: Concurrency,
     pub(super) quota: Arc<ClientQuota>,
+}
+
+impl ClientState {
+    /// Returns the state of the client after it was removed.
+    pub(super) fn removed(&self) -> Self {
+        Self {
+            is_listed: false,
+            weight: self.weight,
+            models: self.models.clone(),
+            rate_limiter: self.rate_limiter.clone(),
+            requests: self.requests.clone(),
+            quota: Arc::clone(&self.quota),
+        }
+    }
 }
 
 /// A client on the status page.
@@ -32,7 +47,6 @@ pub(crate) struct ClientStatus {
     pub(crate) models: Option<Vec<String>>,
     /// `None` where they are not limited, because they are not counted then.
     pub(crate) requests_per_minute: Option<LimitUsage<u64>>,
-    /// Counted only where they are limited.
     pub(crate) requests_at_once: LimitUsage<u64>,
     pub(crate) predictions_at_once: LimitUsage<u64>,
     pub(crate) pictures_per_day: LimitUsage<u64>,
@@ -55,14 +69,9 @@ impl ClientStatus {
         let dollars = |limit: Option<Usd>| limit.map(|Usd(usd)| usd);
         let requests = client.rate_limiter.as_ref().map(|limiter| {
             let rate = limiter.rate();
-            LimitUsage { used: u64::from(rate.limit - rate.remaining), limit: Some(u64::from(rate.limit)) }
+            LimitUsage { used: u64::from(rate.used()), limit: Some(u64::from(rate.limit)) }
         });
-        let at_once = match (&client.requests_at_once, count(limits.requests_at_once)) {
-            (Some(requests), Some(limit)) => {
-                LimitUsage { used: limit.saturating_sub(requests.available_permits() as u64), limit: Some(limit) }
-            }
-            (None, _) | (_, None) => LimitUsage { used: 0, limit: None },
-        };
+        let at_once = LimitUsage { used: u64::from(client.requests.count()), limit: count(limits.requests_at_once) };
         Self {
             name: name.to_string(),
             weight: client.weight,

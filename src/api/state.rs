@@ -90,12 +90,12 @@ impl ApiState {
         &self.request_rules.catalogue
     }
 
-    /// Returns what reading a request of this client needs.
-    pub(super) fn parse_services(&self, client: &ClientId) -> ParseServices<'_> {
+    /// Returns what reading a request of a client needs that may use these models.
+    pub(super) fn parse_services<'a>(&'a self, models: &'a AvailableModels<'a>) -> ParseServices<'a> {
         ParseServices {
             spool: self.engine.spool(),
             server: &self.server,
-            models: self.available_models(client),
+            models,
             inputs: &self.request_rules.inputs,
             own_results: Some(self),
         }

@@ -1,6 +1,5 @@
 //! All of a gateway but its listeners: storage, the upstream, clients and the engine, built once, top to bottom.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +13,10 @@ use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Catalogue, ClientId, Rng, SystemClock};
+use crate::model::{Catalogue, Clock as _, Rng, SystemClock};
+use crate::storage::clients::ClientStore;
 use crate::storage::journal::Standing;
-use crate::storage::{self, SigningKey, Storage, StorageLock};
+use crate::storage::{self, Journal, SigningKey, Storage, StorageLock};
 use crate::telemetry::Metrics;
 use crate::upstream::{GptProto, Upstream};
 use crate::webhooks::{self, Webhooks};
@@ -34,6 +34,8 @@ pub(super) struct Backend {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) input_urls: Option<InputUrls>,
     pub(super) signing_key: SigningKey,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clients: Arc<dyn ClientStore>,
     pub(super) storage: OpenStorage,
 }
 
@@ -63,23 +65,26 @@ impl Backend {
         // 1. Storage.
         let cache = &config.cache;
         let opened = storage::open(&config.storage, cache, rand::random()).await?;
-        let Storage { journal, results, spool, state, room, signing_key, lock } = opened;
+        let Storage { journal, clients, results, spool, state, room, signing_key, lock } = opened;
         if sandbox {
             simulator::write_sample(&config.storage.directory)?;
         }
 
-        // 2. Upstream: what may be sent, and how.
+        // 2. Clients: what they may ask for. Those of run time are in the journal's database.
+        let now = clock.now();
+        let store = Arc::clone(&clients);
+        let stored = tokio::task::spawn_blocking(move || store.state(now)).await??;
+        let admission =
+            Admission::new(&config.clients, &stored, &config.server.responses, Arc::clone(&clock) as Arc<_>, metrics);
+        admission.count_past_purchases(&*journal, &catalogue, |_| true).await?;
+
+        // 3. Upstream: what may be sent, and how.
         if let Some(variable) = config.upstream.unused_proxy_variable() {
             tracing::warn!(
                 "{variable} is set and not used: calls to the upstream go out directly; set upstream.proxy to use a proxy"
             );
         }
-        let weights: HashMap<ClientId, f64> = config
-            .clients
-            .entries
-            .iter()
-            .map(|client| (ClientId(client.name.as_str().into()), client.weight))
-            .collect();
+        let weights = admission.outlook().weights;
         let learned_limits = state.read(BUDGET_STATE).unwrap_or_default();
         let budget = Budget::new(&config.upstream, &config.accounts, weights, learned_limits, metrics);
         let (inputs, addresses) = (&config.upstream.inputs, &config.server.addresses);
@@ -90,10 +95,9 @@ impl Backend {
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?
             .measured_by(metrics);
 
-        // 3. Clients: what they may ask for, and how they are notified.
-        let admission =
-            Admission::new(&config.clients.entries, &config.server.responses, Arc::clone(&clock) as Arc<_>, metrics);
-        admission.count_past_purchases(&*journal, &catalogue).await?;
+        budget.control().set_paused(&stored.paused_accounts);
+
+        // 4. How clients are notified.
         let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
             journal: Arc::clone(&journal),
@@ -105,7 +109,7 @@ impl Backend {
         let (webhooks, announced) =
             Webhooks::new(&config.webhooks, parts).context("cannot build the client that sends webhooks")?;
 
-        // 4. Engine. It resumes the jobs that the journal lists as unfinished.
+        // 5. Engine. It resumes the jobs that the journal lists as unfinished.
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             rng,
@@ -134,7 +138,7 @@ impl Backend {
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
         lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };
-        Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage })
+        Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, journal, clients, storage })
     }
 }
 

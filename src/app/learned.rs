@@ -4,8 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use crate::budget::Budget;
+use crate::config::Config;
 use crate::engine::Engine;
-use crate::storage::LearnedState;
+use crate::model::AccountId;
+use crate::storage::{LearnedState, open_state};
 use crate::upstream::formats::{FormatStore, StoredFormats};
 
 /// Names of stored state: limits of the upstream's accounts, and generation times.
@@ -15,6 +17,26 @@ pub(super) const LATENCY_STATE: &str = "latencies";
 pub(super) const FORMAT_STATE: &str = "contact";
 /// A crash loses at most what was learned in this time.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Forgets what was learned of an account at the upstream, while no gateway runs. Blocks.
+///
+/// # Errors
+///
+/// When the storage is in use by a gateway, or cannot be written.
+pub(crate) fn forget_account(config: &Config, sandbox: bool, account: &AccountId) -> anyhow::Result<()> {
+    let mut storage = config.storage.clone();
+    if sandbox {
+        storage.directory = storage.sandbox();
+    }
+    let state = open_state(&storage)?;
+    let Some(mut learned) = state.read::<serde_json::Map<String, serde_json::Value>>(BUDGET_STATE) else {
+        return Ok(());
+    };
+    if learned.remove(&*account.0).is_some() {
+        state.write(BUDGET_STATE, &learned)?;
+    }
+    Ok(())
+}
 
 /// Saves what the budget and the engine have learned.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! One account with the upstream: what it may be sent now, and what it has answered.
 //!
-//! A submit is sent when all of these agree, asked in this order: the account is in no cooldown; fewer predictions are in
+//! A submit is sent when all of these agree, asked in this order: the operator has not paused it; the account is in no cooldown; fewer predictions are in
 //! flight than configured; the learned limits allow it ([`super::limit`]); the model is in no cooldown; and the configured
 //! rates have a call left. Polls need only their own spacing and the rate of all calls together, of which submits never use
 //! the share of the polls.
@@ -36,6 +36,8 @@ pub(super) struct LearnedAccount {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) id: AccountId,
+    /// The operator has paused it: no submit is sent. Polls are.
+    pub(super) paused: bool,
     /// Predictions in flight, as configured.
     pub(super) concurrency_max: usize,
     pub(super) submits_per_minute_max: NonZeroU32,
@@ -71,6 +73,7 @@ impl Account {
         };
         Self {
             id: config.id.clone(),
+            paused: false,
             concurrency_max,
             submits_per_minute_max,
             rates: CallRates::new(submits_per_minute_max, requests, upstream.burst),
@@ -79,6 +82,15 @@ impl Account {
             in_flight: InFlight::new(learned.in_flight_mean_s),
             cooldowns: Cooldowns::new(upstream.account_cooldown_max, upstream.pushback, upstream.pushback_max),
         }
+    }
+
+    /// Forgets what the account has taught: limits, cooldowns, the mean time in flight. A pause that the upstream has asked for
+    /// goes on.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.submit_limit.forget(now);
+        self.poll_spacing.forget();
+        self.in_flight.forget();
+        self.cooldowns.forget();
     }
 
     pub(super) fn learned(&self) -> LearnedAccount {
@@ -95,6 +107,9 @@ impl Account {
     ///
     /// The time when it may; `None`: after a prediction has ended, or an unacknowledged submit was answered.
     pub(super) fn check(&self, now: Instant, despite_cooldown: bool) -> Result<(), Option<Instant>> {
+        if self.paused {
+            return Err(None);
+        }
         if let Some(cooldown) = self.cooldowns.account().filter(|_| !despite_cooldown) {
             cooldown.check(now)?;
         }

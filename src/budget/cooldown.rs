@@ -81,6 +81,12 @@ impl Cooldowns {
         Self { account: None, account_max, models: HashMap::new(), model_first, model_max }
     }
 
+    /// Ends every cooldown.
+    pub(super) fn forget(&mut self) {
+        self.account = None;
+        self.models.clear();
+    }
+
     /// Returns the cooldown of the account, also one that is over and not tested.
     pub(super) fn account(&self) -> Option<&Cooldown> {
         self.account.as_ref()

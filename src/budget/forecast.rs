@@ -54,11 +54,13 @@ impl<T> State<T> {
 
     /// The forecast for a submit that the queue and `others` precede.
     fn starts(&self, submit: &QueuedSubmit, others: f64, now: Instant) -> Forecast {
-        // With every account in cooldown, all are counted as if they were not.
-        let all = self.accounts.iter().all(|account| account.cooldowns.account().is_some());
+        // With every account paused no submit is queued for long. With every one in cooldown, all are counted as if they were not.
+        let all_paused = self.accounts.iter().all(|account| account.paused);
+        let used = || self.accounts.iter().filter(|account| all_paused || !account.paused);
+        let all = used().all(|account| account.cooldowns.account().is_some());
         let (mut per_second, mut ends_per_second, mut free) = (0.0, 0.0, 0.0);
         let mut pause: Option<Duration> = None;
-        for account in self.accounts.iter().filter(|account| all || account.cooldowns.account().is_none()) {
+        for account in used().filter(|account| all || account.cooldowns.account().is_none()) {
             let slots = account.submit_limit.concurrency();
             per_second += account.submit_limit.submits_per_minute() / 60.0;
             free += count(slots.saturating_sub(account.in_flight.count()));
@@ -75,7 +77,7 @@ impl<T> State<T> {
                 .flatten()
                 .map_or(Duration::ZERO, |until| until - now)
         };
-        let model_pause = self.accounts.iter().map(model_until).min().unwrap_or_default();
+        let model_pause = used().map(model_until).min().unwrap_or_default();
         let pause = pause.unwrap_or_default().max(model_pause);
         let start = |ahead: f64| {
             let by_rate = ahead / per_second.max(f64::MIN_POSITIVE);

@@ -195,6 +195,17 @@ impl AdaptiveLimit {
         }
     }
 
+    /// Forgets the limits. Submits that are unacknowledged are still counted, and a pause goes on.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.limits = Limits::new(self.bounds, None, None);
+        self.attribution = Attribution::default();
+        let probes = self.probing.is_unacknowledged();
+        self.probing = Probing::new(self.bounds.window, 0, self.progress(now));
+        if probes {
+            self.probing.on_sent();
+        }
+    }
+
     pub(super) fn learned(&self) -> LearnedSubmits {
         LearnedSubmits {
             concurrency: self.limits.concurrency.allowed(),

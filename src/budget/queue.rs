@@ -94,6 +94,15 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Changes the weights. What is queued already is served by the new ones from now on.
+    pub(super) fn set_weights(&mut self, weights: HashMap<ClientId, f64>) {
+        self.heaviest = weights.values().copied().fold(WEIGHT, f64::max);
+        for (client, lane) in &mut self.lanes {
+            lane.weight = weights.get(client).copied().unwrap_or(WEIGHT);
+        }
+        self.weights = weights;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.totals.len
     }

@@ -10,6 +10,9 @@ use super::limit::SendToken;
 use super::queue::FairQueue;
 use crate::model::{AccountId, ClientId, Failure};
 
+/// Why no purchase is made while the operator has paused every account.
+const ALL_PAUSED: &str = "the operator of this gateway has paused every account";
+
 /// The accounts and the queue. `T` is what a queued submit is answered through.
 #[derive(Debug)]
 pub(super) struct State<T> {
@@ -89,19 +92,22 @@ impl<T> State<T> {
         Step::Wait(next)
     }
 
-    /// Whether every account is in cooldown. Then each is used all the same: there is no other, and the operator may just
+    /// Whether every account that is not paused is in cooldown. Then each is used all the same: there is no other, and the operator may just
     /// have corrected the cause.
     pub(super) fn all_in_cooldown(&self, now: Instant) -> bool {
         let in_cooldown =
             |account: &Account| account.cooldowns.account().is_some_and(|cooldown| cooldown.is_active(now));
-        self.accounts.iter().all(in_cooldown)
+        self.accounts.iter().filter(|account| !account.paused).all(in_cooldown)
     }
 
     /// Why no account can serve a model, when each has refused it often enough.
     fn unavailable_everywhere(&self, model: &str, now: Instant) -> Option<Failure> {
-        let reasons: Option<Vec<&Failure>> =
-            self.accounts.iter().map(|account| account.cooldowns.unavailable(model, now)).collect();
+        let used = self.accounts.iter().filter(|account| !account.paused);
+        let reasons: Option<Vec<&Failure>> = used.map(|account| account.cooldowns.unavailable(model, now)).collect();
         let reasons = reasons?;
+        if reasons.is_empty() {
+            return Some(Failure::ModelUnavailable { message: ALL_PAUSED.to_owned() });
+        }
         // A lack that may soon end is the better reason: the client may try again.
         let may_end = reasons.iter().find(|reason| matches!(reason, Failure::ModelUnavailable { .. }));
         may_end.or(reasons.first()).map(|&reason| reason.clone())

@@ -35,6 +35,8 @@ pub(crate) struct Status {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct AccountStatus {
     pub(crate) name: String,
+    /// The operator has paused it: nothing is bought with it.
+    pub(crate) paused: bool,
     pub(crate) in_flight: usize,
     /// Predictions that may be in flight, as configured and as learned from 429s.
     pub(crate) in_flight_max: usize,
@@ -97,6 +99,7 @@ impl AccountStatus {
         }));
         Self {
             name: account.id.to_string(),
+            paused: account.paused,
             in_flight: account.in_flight.count(),
             in_flight_max: account.concurrency_max,
             in_flight_learned: account.submit_limit.concurrency(),

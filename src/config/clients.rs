@@ -13,8 +13,8 @@ mod limits;
 
 pub(crate) use key::digest_of_key;
 pub use key::{NewKey, mint_key};
-pub(crate) use limits::ClientLimits;
 pub(super) use limits::LimitsSection;
+pub(crate) use limits::{ClientLimits, LimitOverrides, LimitPatch, check_weight};
 
 /// The shortest accepted client key, in characters: 128 bits are 32 as hex, 22 as base64.
 const KEY_CHARS_MIN: usize = 16;
@@ -26,10 +26,10 @@ const EXAMPLE_KEY: &str = "put-a-key-of-your-own-here";
 const SANDBOX: &str = "sandbox";
 
 /// The weight of a client that names none.
-const WEIGHT_DEFAULT: f64 = 1.0;
+pub(crate) const WEIGHT_DEFAULT: f64 = 1.0;
 
 /// A client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ClientConfig {
     pub(crate) name: String,
     pub(crate) key_digest: Digest,
@@ -81,19 +81,23 @@ impl ClientSection {
             usd_per_month: self.usd_per_month.unwrap_or(defaults.usd_per_month),
         };
         let weight = weight.unwrap_or(WEIGHT_DEFAULT);
-        let models = models.map(|names| ids(&section, &names, catalogue)).transpose()?;
+        let listed = models.map(|names| model_ids(&names, catalogue)).transpose();
+        let models = listed.map_err(|problem| Error::invalid(format!("{section}.models"), problem))?;
         Ok(ClientConfig { name, key_digest, weight, limits: limits.limits(), models })
     }
 }
 
 /// Returns the ids of models that are listed by any of their names.
-fn ids(section: &str, names: &[String], catalogue: &Catalogue) -> Result<BTreeSet<String>, Error> {
-    let invalid = |problem| Error::invalid(format!("{section}.models"), problem);
+///
+/// # Errors
+///
+/// The end of a sentence that begins with the name of the list.
+pub(crate) fn model_ids(names: &[String], catalogue: &Catalogue) -> Result<BTreeSet<String>, String> {
     if names.is_empty() {
-        return Err(invalid("is empty; remove it to allow every model".to_owned()));
+        return Err("is empty; remove it to allow every model".to_owned());
     }
     let id = |name: &String| {
-        let model = catalogue.find(name).ok_or_else(|| invalid(format!("{name:?} is not a model of the catalogue")))?;
+        let model = catalogue.find(name).ok_or_else(|| format!("{name:?} is not a model of the catalogue"))?;
         Ok(model.id.to_string())
     };
     names.iter().map(id).collect()
@@ -103,7 +107,7 @@ fn ids(section: &str, names: &[String], catalogue: &Catalogue) -> Result<BTreeSe
 #[derive(Clone, Debug)]
 pub(crate) struct ClientsConfig {
     /// The limits of a client that names none.
-    pub(super) limits: ClientLimits,
+    pub(crate) limits: ClientLimits,
     pub(crate) entries: Vec<ClientConfig>,
 }
 
@@ -128,15 +132,15 @@ impl ClientsConfig {
         Ok(Self { limits, entries })
     }
 
-    /// Fails when no client has a key, or one has the public key of the example.
-    pub(super) fn require_key(&self) -> Result<(), Error> {
+    /// Fails when a client has the public key of the example.
+    pub(crate) fn refuse_example_key(&self) -> Result<(), Error> {
         let example = digest_of_key(EXAMPLE_KEY);
         if let Some(client) = self.entries.iter().find(|client| client.key_digest == example) {
             let problem =
                 format!("the key of {} is the placeholder of the example; set a key of your own", client.name);
             return Err(Error::invalid("GATEWAY_CLIENT_KEYS", problem));
         }
-        if self.entries.is_empty() { Err(Error::NoClientKeys) } else { Ok(()) }
+        Ok(())
     }
 
     /// Adds the client of `serve --sandbox`, in place of another one of its name.
@@ -214,7 +218,7 @@ fn check(clients: &[ClientConfig]) -> Result<(), Error> {
 /// # Errors
 ///
 /// The end of a sentence. It does not repeat the name, which may be a key in the wrong place.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) || name.starts_with("sk-") {
         return Err("the name is not valid: 1 to 64 letters, digits, or - _ . @, and no sk- at its start, as keys \

@@ -16,6 +16,8 @@ use types::{ACCOUNTS, CLIENTS};
 
 /// Variables of the gateway that do not have the form `GATEWAY_SECTION__KEY`.
 const OWN_VARIABLES: &[&str] = &[
+    "GATEWAY_ADMIN_TOKEN",
+    "GATEWAY_ADMIN_TOKEN_FILE",
     "GATEWAY_CONFIG",
     "GATEWAY_CLIENT_KEYS",
     "GATEWAY_CLIENT_KEYS_FILE",

@@ -20,11 +20,13 @@ use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
 
 pub(super) mod damaged;
+pub(super) mod deleted;
 pub(super) mod eviction;
 pub(super) mod orphans;
 pub(super) mod waiters;
 
 use damaged::{DamagedResult, DamagedResults};
+use deleted::DeletedJobs;
 use waiters::{CountedWaiter, WaiterCounts};
 
 /// Results and failures that are remembered without asking the journal.
@@ -52,6 +54,7 @@ pub(super) struct ResultCache {
     /// Failures that did not reach their client, which saw a broken connection: they answer its retry.
     pending_failures: moka::sync::Cache<Fingerprint, (JobId, Failure)>,
     pub(super) damaged: DamagedResults,
+    deleted: DeletedJobs,
 }
 
 /// Settings of the cache.
@@ -136,6 +139,7 @@ impl ResultCache {
             recent: moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).build(),
             pending_failures: pending_failures.time_to_live(PENDING_FAILURE_TTL).build(),
             damaged,
+            deleted: DeletedJobs::new(),
         }
     }
 
@@ -258,7 +262,7 @@ impl ResultCache {
         self.metrics.hit();
         if !recent.delivered {
             // This answer is the first that may be received, which is journalled.
-            self.recent.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
+            self.remember(fingerprint, Recent { delivered: true, ..recent.clone() });
         }
         let Recent { result, delivered: delivered_before, .. } = recent;
         let (job, counted) = (result.job, self.waiters.add(result.job));
@@ -302,7 +306,8 @@ impl ResultCache {
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
         if candidate.shareable && self.is_on() && delivered_before {
-            self.remember(stored.record.fingerprint, &result, ended, true);
+            let result = Arc::clone(&result);
+            self.remember(stored.record.fingerprint, Recent { result, ended, delivered: true });
         }
         let source = if delivered_before && shared {
             self.metrics.hit();
@@ -331,13 +336,18 @@ impl ResultCache {
             && result.is_as_requested()
             && self.is_on()
         {
-            self.remember(record.fingerprint, result, self.journal.running_time(), false);
+            let (result, ended) = (Arc::clone(result), self.journal.running_time());
+            self.remember(record.fingerprint, Recent { result, ended, delivered: false });
         }
     }
 
-    /// Remembers a complete result whose job ended at this running time.
-    fn remember(&self, fingerprint: Fingerprint, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
-        self.recent.insert(fingerprint, Recent { result: Arc::clone(result), ended, delivered });
+    /// Remembers a complete result, unless its job has been deleted.
+    fn remember(&self, fingerprint: Fingerprint, recent: Recent) {
+        let job = recent.result.job;
+        self.recent.insert(fingerprint, recent);
+        if self.deleted.has(job) {
+            self.recent.invalidate(&fingerprint);
+        }
     }
 
     /// Opens one picture of a stored job; `None` when it does not exist, or not any more.

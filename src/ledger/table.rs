@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// Returns rows as a table with columns of equal width. Columns whose index is in `right` are aligned to the right.
-pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

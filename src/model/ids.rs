@@ -155,6 +155,31 @@ impl FromStr for EventId {
     }
 }
 
+/// A client key: `key_` and a ULID. It names the key, and says nothing of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct KeyId(Ulid);
+
+impl KeyId {
+    pub(crate) fn new(now: Timestamp, random: u128) -> Self {
+        Self(Ulid::from_parts(now.millis().unsigned_abs(), random))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key_{}", self.0.to_string().to_lowercase())
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let ulid = text.strip_prefix("key_").ok_or(InvalidId)?;
+        Ulid::from_string(&ulid.to_uppercase()).map(Self).map_err(|_| InvalidId)
+    }
+}
+
 /// The text is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]

@@ -4,13 +4,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::directory::{DataDirectory, DataDirectoryError};
-use super::disk_space::DiskSpace;
+use super::clients::{self, ClientStore, ClientStoreError};
 use super::journal::{self, Journal, JournalError};
 use super::results::{PictureDirectory, PictureStore, Results};
 use super::spool::{Spool, SpoolLimits};
 use super::state::{LearnedState, SigningKey, StateDirectory, StateStore};
 use crate::config::{CacheConfig, StorageConfig};
+use directory::{DataDirectory, DataDirectoryError};
+use disk_space::DiskSpace;
+
+pub(crate) mod directory;
+pub(crate) mod disk_space;
 
 /// File of the journal in the data directory.
 const JOURNAL: &str = "journal.sqlite";
@@ -19,6 +23,7 @@ const JOURNAL: &str = "journal.sqlite";
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clients: Arc<dyn ClientStore>,
     pub(crate) results: Results,
     pub(crate) spool: Spool,
     pub(crate) state: LearnedState,
@@ -31,11 +36,15 @@ pub(crate) struct Storage {
 #[derive(Debug)]
 pub(crate) struct StorageLock {
     journal: Arc<dyn Journal>,
+    clients: Arc<dyn ClientStore>,
 }
 
 impl StorageLock {
     /// Closes the journal, so that it is one file which needs no recovery, and releases the storage.
     pub(crate) async fn close(self) {
+        // Before the journal, which then folds the log.
+        let clients = self.clients;
+        let _ = tokio::task::spawn_blocking(move || clients.close()).await;
         self.journal.close().await;
     }
 }
@@ -47,6 +56,8 @@ pub(crate) enum StorageError {
     Directory(#[from] DataDirectoryError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Clients(#[from] ClientStoreError),
     #[error(
         "{file}: {error}; if it is damaged, restore it from a backup, or move it away and start once with \
          `serve --accept-new-journal`"
@@ -105,6 +116,7 @@ pub(crate) async fn open(
         return Err(refusal);
     }
 
+    let clients = clients::open_beside_journal(&file)?;
     let (pictures, orphans) = (directory.below("results")?, directory.below("orphans")?);
     let store = PictureDirectory::open(&pictures, &orphans).map_err(unusable(&pictures))?;
     if storage.accept_new_journal && !journal.has_jobs().await? {
@@ -118,12 +130,13 @@ pub(crate) async fn open(
     let room = DiskSpace::new(&path, storage.free_bytes_min);
     Ok(Storage {
         journal: Arc::clone(&journal),
+        clients: Arc::clone(&clients),
         results,
         spool,
         state: LearnedState::new(Arc::new(state)),
         room,
         signing_key,
-        lock: StorageLock { journal },
+        lock: StorageLock { journal, clients },
     })
 }
 
@@ -134,6 +147,11 @@ pub(crate) fn stored_pictures(directory: &Path) -> Box<dyn PictureStore> {
 
 fn picture_directory(directory: &Path) -> PictureDirectory {
     PictureDirectory::beside(directory.join("results"), directory.join("orphans"))
+}
+
+/// Returns the file of the journal.
+pub(crate) fn journal_file(storage: &StorageConfig) -> PathBuf {
+    storage.directory.join(JOURNAL)
 }
 
 /// Opens the learned state alone, while no gateway runs.

@@ -47,6 +47,7 @@ use crate::model::{
     ApiKind, Choices, ClientId, Clock, CompletionListener, Failure, JobId, PictureRequest, Rng, Size, Task, Timestamp,
     UpstreamId,
 };
+use crate::storage::clients::StoredClients;
 use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 use crate::storage::results::memory::{MemoryPictures, PictureDisk};
@@ -436,7 +437,13 @@ impl Simulation {
             room: DiskSpace::new(path, 0),
             spool: Spool::for_test(path.to_owned(), 1 << 20, 1 << 20),
             budget: budget.clone(),
-            quotas: Arc::new(Admission::new(&[], &config.server.responses, Arc::new(self.clock.clone()), &metrics)),
+            quotas: Arc::new(Admission::new(
+                &config.clients,
+                &StoredClients::default(),
+                &config.server.responses,
+                Arc::new(self.clock.clone()),
+                &metrics,
+            )),
             completion_listener: Arc::new(NoListener),
             upstream: Arc::new(connection.clone()),
             lifecycle: lifecycle.clone(),

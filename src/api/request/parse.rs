@@ -27,7 +27,7 @@ use own_results::OwnResults;
 pub(crate) struct ParseServices<'a> {
     pub(crate) spool: &'a Spool,
     pub(crate) server: &'a ServerConfig,
-    pub(crate) models: AvailableModels<'a>,
+    pub(crate) models: &'a AvailableModels<'a>,
     pub(crate) inputs: &'a InputConverter,
     /// `None` where nothing is stored, as in a benchmark.
     pub(crate) own_results: Option<&'a dyn OwnResults>,
@@ -312,7 +312,8 @@ mod tests {
         };
         let server = server();
         let inputs = inputs();
-        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs, own_results: None };
+        let services =
+            ParseServices { spool: &spool, server: &server, models: &models, inputs: &inputs, own_results: None };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

@@ -58,7 +58,7 @@ pub(crate) fn validate(
     form: Form,
     task: Task,
     requests: &RequestConfig,
-    models: AvailableModels<'_>,
+    models: &AvailableModels<'_>,
 ) -> Result<ValidRequest, ApiError> {
     let lacks_image = task == Task::Edit && form.images.is_empty();
     let field_names = if lacks_image { form.field_names() } else { Vec::new() };

@@ -151,7 +151,8 @@ async fn submit(
     let RequestContext { client, started, request: request_id, connection, headers, version, deployment } = context;
     rate::count(&state.admission, &client)?;
     let permit = state.admit(&client)?;
-    let services = state.parse_services(&client);
+    let models = state.available_models(&client);
+    let services = state.parse_services(&models);
     let (valid, completion) = match endpoint {
         Endpoint::Images(task) => {
             let limits = state.request_rules.form_limits(task);

@@ -39,7 +39,7 @@ impl<'a> Entry<'a> {
 
 /// `GET /v1/models`.
 pub(crate) async fn index(VerifiedClient(client): VerifiedClient, State(state): State<Arc<ApiState>>) -> Response {
-    Json(list(state.available_models(&client))).into_response()
+    Json(list(&state.available_models(&client))).into_response()
 }
 
 /// `GET /v1/models/{id}`.
@@ -49,11 +49,11 @@ pub(crate) async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path(id) = path.map_err(|_| ApiError::UnknownModel { name: "?".to_owned(), nearest: None })?;
-    Ok(Json(one(state.available_models(&client), id.trim_end_matches('/'))?).into_response())
+    Ok(Json(one(&state.available_models(&client), id.trim_end_matches('/'))?).into_response())
 }
 
 /// Lists the models that can be requested, by the upstream's names.
-fn list(available: AvailableModels<'_>) -> List<'_> {
+fn list<'a>(available: &AvailableModels<'a>) -> List<'a> {
     let models = available.models().filter(|model| model.is_available(available.api_kinds));
     List { object: "list", data: models.map(|model| Entry::of(model, &model.id)).collect() }
 }
@@ -63,7 +63,7 @@ fn list(available: AvailableModels<'_>) -> List<'_> {
 /// # Errors
 ///
 /// [`ApiError::UnknownModel`].
-fn one<'a>(available: AvailableModels<'a>, name: &'a str) -> Result<Entry<'a>, ApiError> {
+fn one<'a>(available: &AvailableModels<'a>, name: &'a str) -> Result<Entry<'a>, ApiError> {
     let is_known = |model: &&Model| model.is_available(available.api_kinds) && available.allows(model);
     if let Some(model) = available.catalogue.find(name).filter(is_known) {
         return Ok(Entry::of(model, name));
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn the_list_names_the_available_models() {
         let catalogue = catalogue();
-        insta::assert_json_snapshot!(list(AvailableModels {
+        insta::assert_json_snapshot!(list(&AvailableModels {
             catalogue: &catalogue,
             allowed: None,
             api_kinds: ApiPolicy::Auto.api_kinds()
@@ -94,24 +94,27 @@ mod tests {
         let catalogue = catalogue();
         let available =
             AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() };
-        assert_eq!(one(available, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
-        assert_eq!(one(available, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
-        assert_eq!(one(available, "GPT-image-2").unwrap().id, "GPT-image-2");
-        let error = one(available, "gpt-image-22").unwrap_err();
+        assert_eq!(one(&available, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
+        assert_eq!(one(&available, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
+        assert_eq!(one(&available, "GPT-image-2").unwrap().id, "GPT-image-2");
+        let error = one(&available, "gpt-image-22").unwrap_err();
         assert_eq!(error.to_string(), "The model 'gpt-image-22' does not exist. Did you mean 'gpt-image-2'?");
         for name in ["dall-e-2", "gpt-4o-image", ""] {
-            assert_eq!(one(available, name).unwrap_err().code(), "model_not_found");
+            assert_eq!(one(&available, name).unwrap_err().code(), "model_not_found");
         }
     }
 
     #[test]
     fn a_client_sees_the_models_it_may_use() {
         let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned()].into());
-        let available =
-            AvailableModels { catalogue: &catalogue, allowed: Some(&allowed), api_kinds: ApiPolicy::Auto.api_kinds() };
-        let ids: Vec<&str> = list(available).data.into_iter().map(|entry| entry.id).collect();
+        let available = AvailableModels {
+            catalogue: &catalogue,
+            allowed: Some(Arc::new(allowed)),
+            api_kinds: ApiPolicy::Auto.api_kinds(),
+        };
+        let ids: Vec<&str> = list(&available).data.into_iter().map(|entry| entry.id).collect();
         assert_eq!(ids, ["gpt-image-2"]);
-        assert_eq!(one(available, "openai/gpt-image-2").unwrap().id, "openai/gpt-image-2");
-        assert_eq!(one(available, "gpt-image-1").unwrap_err().code(), "model_not_found");
+        assert_eq!(one(&available, "openai/gpt-image-2").unwrap().id, "openai/gpt-image-2");
+        assert_eq!(one(&available, "gpt-image-1").unwrap_err().code(), "model_not_found");
     }
 }

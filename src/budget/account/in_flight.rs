@@ -18,6 +18,11 @@ impl InFlight {
         Self { count: 0, mean_s: mean_s.filter(|mean| mean.is_finite() && *mean > 0.0) }
     }
 
+    /// Forgets the mean time.
+    pub(super) fn forget(&mut self) {
+        self.mean_s = None;
+    }
+
     pub(in crate::budget) fn count(&self) -> usize {
         self.count
     }

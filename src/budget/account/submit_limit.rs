@@ -24,6 +24,11 @@ impl SubmitLimit {
         Self { bounds, learning, adaptive: AdaptiveLimit::new(bounds, Some(learned), now), paused_until: None }
     }
 
+    /// Forgets the limits that were learned.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.adaptive.forget(now);
+    }
+
     pub(super) fn learned(&self) -> LearnedSubmits {
         self.adaptive.learned()
     }

@@ -48,6 +48,11 @@ impl PollSpacing {
         Self { bounds, spacing, last: None, gap_s: 0.0, widened_at: None, paused_until: None, consecutive_refusals: 0 }
     }
 
+    /// Forgets the spacing.
+    pub(in crate::budget) fn forget(&mut self) {
+        *self = Self { last: self.last, ..Self::new(self.bounds, LearnedPolls::default()) };
+    }
+
     /// Returns the time before which no poll may be sent; `None`: at once.
     pub(in crate::budget) fn next(&self, now: Instant) -> Option<Instant> {
         let spaced = self.last.zip(self.spacing).map(|(last, spacing)| last + spacing);

@@ -104,7 +104,7 @@ const WORDS: &[(&[&str], &[Effect])] = &[
     (&["pixel", "8-bit", "8bit", "像素", "ドット"], &[PixelArt]),
     (&["pop art", "pop-art", "popart", "warhol", "comic", "poster", "波普"], &[PopArt]),
     (&["ink", "woodcut", "linocut", "line art", "manga", "水墨", "墨", "tusche"], &[Ink]),
-    (&["pencil", "sketch", "drawing", "charcoal", "bleistift", "crayon", "素描", "铅笔", "鉛筆"], &[Pencil]),
+    (&["pencil", "sketch", "charcoal", "bleistift", "crayon", "素描", "铅笔", "鉛筆"], &[Pencil]),
     (&["sepia", "daguerreotype", "old photo", "老照片"], &[Sepia]),
     (&["vintage", "retro", "faded", "polaroid", "复古", "レトロ"], &[Vintage]),
     (
@@ -143,7 +143,17 @@ pub(super) fn effects(prompt: &str) -> Vec<Effect> {
     let mut effects: Vec<Effect> = asked.flat_map(|(_, effects)| effects.iter().copied()).collect();
     effects.sort_unstable();
     effects.dedup();
+    // A picture is drawn in one way.
+    let style = effects.iter().copied().find(|effect| effect.is_style());
+    effects.retain(|effect| !effect.is_style() || Some(*effect) == style);
     effects
+}
+
+impl Effect {
+    /// Whether it is a way to draw.
+    fn is_style(self) -> bool {
+        (Neon..=Pencil).contains(&self)
+    }
 }
 
 /// Whether a prompt asks for no change at all.
@@ -189,6 +199,7 @@ mod tests {
         assert_eq!(effects("一个下雪的冬夜"), [Snow, Night, Snowflakes, Stars]);
         assert_eq!(effects("rainy, foggy, in red"), [Rain, Fog, Tint(super::Tint::Red), Raindrops]);
         assert_eq!(effects("a pencil sketch"), [Pencil]);
+        assert_eq!(effects("neon, ink and pencil in fog"), [Fog, Neon], "one way to draw");
     }
 
     #[test]

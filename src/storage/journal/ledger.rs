@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::model::{ClientId, Digest, JobId, PurchaseId, Timestamp, UpstreamId};
 
 use super::record::Resolution;
-use super::stored::StoredJob;
+use super::stored::{StoredJob, UsedQuota};
 
 /// The journal as the commands use it.
 pub(crate) trait Ledger {
@@ -65,6 +65,13 @@ pub(crate) trait Ledger {
     ///
     /// [`LedgerError::Storage`].
     fn repeated_upstream_ids(&self) -> Result<Vec<(PurchaseId, UpstreamId)>, LedgerError>;
+
+    /// Returns what was used of quotas, as `Journal::quota_used_since`.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn quota_used_since(&self, since: Timestamp) -> Result<Vec<UsedQuota>, LedgerError>;
 
     /// Returns what is wrong with the records themselves: damage, and states that contradict what is recorded.
     ///

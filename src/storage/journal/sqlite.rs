@@ -27,7 +27,7 @@ pub(super) mod ledger;
 mod queries;
 mod results;
 mod rows;
-mod schema;
+pub(in crate::storage) mod schema;
 #[cfg(test)]
 mod tests;
 pub(super) mod thread;

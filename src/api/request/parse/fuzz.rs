@@ -117,7 +117,7 @@ fn outcome(endpoint: Endpoint, body: Body) -> Result<Fingerprint, &'static str> 
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().expect("a header"))]);
     let models =
         AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
-    let services = ParseServices { spool, server: &config.server, models, inputs, own_results: None };
+    let services = ParseServices { spool, server: &config.server, models: &models, inputs, own_results: None };
     let valid = runtime.block_on(async {
         match endpoint {
             Endpoint::Images(_) => parse(limits, &headers, None, body, services).await,

@@ -245,7 +245,7 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     let body = Body::from_stream(stream::iter(chunks));
     let server = server();
     let inputs = inputs();
-    let services = ParseServices { spool, server: &server, models, inputs: &inputs, own_results: None };
+    let services = ParseServices { spool, server: &server, models: &models, inputs: &inputs, own_results: None };
     let valid = parse(&limits(Task::Edit), &headers, None, body, services).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &valid.request)
 }

@@ -38,16 +38,17 @@ fn check(form: Form, task: Task, requests: &RequestConfig, catalogue: &Catalogue
         form,
         task,
         requests,
-        AvailableModels { catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() },
+        &AvailableModels { catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() },
     )
 }
 
 #[test]
 fn a_model_that_a_client_may_not_use_is_refused_also_as_the_default() {
     let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned(), "gpt-image-1-mini".to_owned()].into());
+    let allowed = std::sync::Arc::new(allowed);
     let models =
-        AvailableModels { catalogue: &catalogue, allowed: Some(&allowed), api_kinds: ApiPolicy::Auto.api_kinds() };
-    let check = |form| super::validate(form, Task::Edit, &server().requests, models);
+        AvailableModels { catalogue: &catalogue, allowed: Some(allowed), api_kinds: ApiPolicy::Auto.api_kinds() };
+    let check = |form| super::validate(form, Task::Edit, &server().requests, &models);
     assert_eq!(check(form(&[("model", "openai/gpt-image-2")])).unwrap().request.model, "gpt-image-2");
     let named = check(form(&[("model", "openai/gpt-image-1"), ("n", "99")])).unwrap_err();
     assert_eq!(

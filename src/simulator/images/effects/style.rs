@@ -128,6 +128,7 @@ fn set(pixel: &mut [u8], values: [f32; 3]) {
 
 /// Returns how much each pixel differs from its neighbours to the right and below.
 fn edges(image: &RgbImage) -> GrayImage {
+    const SOFT: u8 = 5;
     let grey = DynamicImage::ImageRgb8(image.clone()).into_luma8();
     let (width, height) = grey.dimensions();
     let values = grey.as_raw();
@@ -140,7 +141,8 @@ fn edges(image: &RgbImage) -> GrayImage {
         for (x, edge) in row.iter_mut().enumerate() {
             let value = values[here + x];
             let across = value.abs_diff(values[here + (x + reach).min(width - 1)]);
-            *edge = across.saturating_add(value.abs_diff(values[below + x]));
+            // A soft change of colour is no line.
+            *edge = across.saturating_add(value.abs_diff(values[below + x])).saturating_sub(SOFT);
         }
     }
     edges

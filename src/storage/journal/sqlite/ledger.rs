@@ -17,7 +17,7 @@ use super::usage;
 use crate::model::{Digest, JobId, PurchaseId, Timestamp, UpstreamId};
 use crate::storage::journal::ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes, RecordProblem};
 use crate::storage::journal::record::Resolution;
-use crate::storage::journal::stored::StoredJob;
+use crate::storage::journal::stored::{StoredJob, UsedQuota};
 
 /// How long a command waits for the gateway to finish a write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,6 +139,10 @@ impl Ledger for SqliteLedger {
 
     fn picture_copies(&self, of: &Digest) -> Result<Vec<Bytes>, LedgerError> {
         Ok(picture_copies(&self.connection, of)?)
+    }
+
+    fn quota_used_since(&self, since: Timestamp) -> Result<Vec<UsedQuota>, LedgerError> {
+        Ok(usage::since(&self.connection, since)?)
     }
 
     fn problems(&self) -> Result<Vec<RecordProblem>, LedgerError> {

@@ -11,7 +11,7 @@ use crate::model::RunningTime;
 use crate::storage::journal::traits::JournalError;
 
 /// Version of the tables below, in `PRAGMA user_version`.
-pub(super) const SCHEMA_VERSION: i64 = 9;
+pub(in crate::storage) const SCHEMA_VERSION: i64 = 10;
 /// The first version that adds up what was used of quotas.
 const QUOTA_VERSION: i64 = 7;
 /// Prepared statements that are cached: more than the adapter has.
@@ -155,6 +155,49 @@ CREATE TABLE prompts (              -- only with storage.keep_prompts, until the
 CREATE INDEX prompts_by_time ON prompts (kept_running_ms);
 ";
 
+/// From version 10 on: clients and keys of run time, and decisions of the operator (`storage/clients.rs`).
+const CLIENTS: &str = "
+CREATE TABLE clients (
+    name   TEXT PRIMARY KEY,
+    weight REAL,
+    limits TEXT NOT NULL,           -- JSON object: those that it has of its own
+    models TEXT                     -- JSON array of ids; NULL: all of them
+) STRICT;
+CREATE TABLE client_keys (
+    id            TEXT PRIMARY KEY,
+    client        TEXT NOT NULL REFERENCES clients (name),
+    prefix        TEXT NOT NULL,    -- its first characters
+    digest        TEXT NOT NULL UNIQUE,
+    created_ms    INTEGER NOT NULL,
+    expires_ms    INTEGER,
+    grace_ends_ms INTEGER,          -- it was rotated, and is valid until then
+    revoked_ms    INTEGER,
+    last_used_ms  INTEGER
+) STRICT;
+CREATE TABLE paused_accounts (
+    account   TEXT PRIMARY KEY,
+    paused_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE operator_commands (    -- of the command line, for a gateway that runs
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    command    TEXT NOT NULL,
+    subject    TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    ended_ms   INTEGER,
+    outcome    TEXT
+) STRICT;
+CREATE TABLE audit (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms   INTEGER NOT NULL,
+    actor   TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    change  TEXT NOT NULL           -- JSON object
+) STRICT;
+CREATE INDEX client_keys_by_client ON client_keys (client);
+INSERT INTO meta VALUES ('clients_revision', 0);
+";
+
 /// From version 1 to 2.
 const ACCOUNTS: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
 /// From version 2 to 3: there was one upstream API only.
@@ -287,7 +330,7 @@ CREATE INDEX purchases_unfinished ON purchases (job_id) WHERE ended_ms IS NULL;
 const DELETED: &str = "ALTER TABLE jobs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;";
 
 /// The step from each version to the next, from version 1 on.
-const STEPS: [&[&str]; 8] = [
+const STEPS: [&[&str]; 9] = [
     &[ACCOUNTS],
     &[UPSTREAM_APIS],
     &[WEBHOOKS],
@@ -296,6 +339,7 @@ const STEPS: [&[&str]; 8] = [
     &[RUNNING_TIME, RESULT_INDEXES, USED_QUOTA],
     &[CONDITIONS, UNFINISHED_INDEX, CONTENTS],
     &[DELETED, CLIENT_JOBS],
+    &[CLIENTS],
 ];
 
 /// Opens or creates the database in `path`, begins its check, and brings it to [`SCHEMA_VERSION`] in one transaction.
@@ -322,7 +366,17 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
         (0, _) => {
-            vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA, UNFINISHED_INDEX, CONTENTS, CLIENT_JOBS]
+            vec![
+                SCHEMA,
+                INDEXES,
+                UPSTREAM_IDS,
+                RESULT_INDEXES,
+                USED_QUOTA,
+                UNFINISHED_INDEX,
+                CONTENTS,
+                CLIENT_JOBS,
+                CLIENTS,
+            ]
         }
         (SCHEMA_VERSION, _) => return Ok((connection, check)),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),

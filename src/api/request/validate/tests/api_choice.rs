@@ -9,7 +9,7 @@ fn under(policy: ApiPolicy, form: Form, task: Task) -> Result<ValidRequest, ApiE
         form,
         task,
         &server().requests,
-        AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: policy.api_kinds() },
+        &AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: policy.api_kinds() },
     )
 }
 
@@ -153,7 +153,7 @@ fn a_value_that_is_dropped_leaves_the_default() {
     let catalogue = catalogue();
     let models = AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: ApiPolicy::OpenAi.api_kinds() };
     let sample = form(&[("model", "gpt-image-1.5"), ("background", "transparent")]);
-    let valid = super::super::validate(sample, Task::Edit, &requests, models).unwrap();
+    let valid = super::super::validate(sample, Task::Edit, &requests, &models).unwrap();
     assert_eq!(valid.dropped, ["background"]);
     assert_eq!(valid.request.choices.background(), Some("opaque"));
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::journal;
+use crate::storage::journal;
 
 /// The gateway's data directory. The journal in it is locked, so that no second gateway writes here.
 #[derive(Debug)]

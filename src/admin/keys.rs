@@ -1,0 +1,332 @@
+//! Client keys as the operator sees them: what is listed, and how the changes are prepared that the command line and the API
+//! for the operator make.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::admission::Spent;
+use crate::config::{
+    ClientLimits, ClientsConfig, LimitPatch, Secret, WEIGHT_DEFAULT, check_name, check_weight, digest_of_key, mint_key,
+    model_ids,
+};
+use crate::model::{Catalogue, ClientId, Digest, KeyId, Timestamp, Usd};
+use crate::storage::clients::{Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey};
+
+/// The characters of a key by which a person recognizes it: `sk-gw-` and the first four digits.
+const PREFIX_CHARS: usize = 10;
+/// The longest time of grace of a rotated key.
+pub(crate) const GRACE_MAX: Duration = Duration::from_hours(24 * 365);
+/// How long a key that has ended is listed.
+pub(crate) const ENDED_LISTED: Duration = Duration::from_hours(24 * 30);
+
+/// What is wrong with a change of keys. One line.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyProblem {
+    #[error("{param}: {problem}")]
+    Invalid { param: &'static str, problem: String },
+    #[error("{0} is a client of the configuration, which is changed there: edit it, then reload")]
+    OfConfiguration(String),
+    #[error("{0} has several valid keys; name one by its id, such as {1}")]
+    SeveralKeys(String, KeyId),
+    #[error(transparent)]
+    Store(#[from] ClientStoreError),
+}
+
+impl KeyProblem {
+    pub(crate) fn invalid(param: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid { param, problem: problem.into() }
+    }
+}
+
+/// What the operator decides about a key. Only what is `Some` is changed; a new key has the defaults for the rest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyTerms {
+    pub(crate) limits: LimitPatch,
+    pub(crate) weight: Option<f64>,
+    /// Names of models; `Some(None)`: all of them.
+    pub(crate) models: Option<Option<Vec<String>>>,
+    pub(crate) expires: Option<Option<Timestamp>>,
+}
+
+/// What is needed to prepare a change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyRules<'a> {
+    pub(crate) configured: &'a ClientsConfig,
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) now: Timestamp,
+}
+
+impl KeyRules<'_> {
+    /// Prepares a new client with its key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem`], naming the parameter.
+    pub(crate) fn create(&self, name: &str, terms: &KeyTerms) -> Result<(Change, Secret), KeyProblem> {
+        check_name(name).map_err(|problem| KeyProblem::invalid("name", problem))?;
+        self.require_not_configured(name)?;
+        let patch = self.check(terms)?;
+        let name = ClientId(name.into());
+        let mut client = StoredClient { name: name.clone(), weight: None, limits: Default::default(), models: None };
+        patch.limits.apply(&mut client.limits);
+        client.weight = patch.weight;
+        client.models = patch.models.flatten();
+        let (mut key, secret) = self.mint(name)?;
+        key.expires = terms.expires.flatten();
+        Ok((Change::CreateKey { client, key }, secret))
+    }
+
+    /// Prepares a change of a key and of the limits of its client.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem`], naming the parameter.
+    pub(crate) fn update(&self, key: &StoredKey, terms: &KeyTerms) -> Result<Change, KeyProblem> {
+        let client = self.check(terms)?;
+        if !client.is_empty() {
+            self.require_not_configured(&key.client.0)?;
+        }
+        if client.is_empty() && terms.expires.is_none() {
+            return Err(KeyProblem::invalid(
+                "limits",
+                "nothing is to be changed; name a limit, weight, models or expires",
+            ));
+        }
+        Ok(Change::UpdateKey { key: key.id, client, expires: terms.expires })
+    }
+
+    /// Prepares another key for the client of a key, which is valid for `grace` beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem`] when the grace is too long.
+    pub(crate) fn rotate(&self, key: &StoredKey, grace: Duration) -> Result<(Change, Secret), KeyProblem> {
+        if grace > GRACE_MAX {
+            return Err(KeyProblem::invalid("grace", "must be at most 365 days"));
+        }
+        let (mut new, secret) = self.mint(key.client.clone())?;
+        new.expires = key.expires;
+        Ok((Change::RotateKey { key: key.id, grace_ends: self.now.plus(grace), new }, secret))
+    }
+
+    /// Fails when a client is one of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem::OfConfiguration`].
+    pub(crate) fn require_not_configured(&self, name: &str) -> Result<(), KeyProblem> {
+        if self.configured.entries.iter().any(|client| client.name == name) {
+            return Err(KeyProblem::OfConfiguration(name.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check(&self, terms: &KeyTerms) -> Result<ClientPatch, KeyProblem> {
+        terms.limits.check().map_err(|problem| KeyProblem::invalid("limits", problem))?;
+        if let Some(weight) = terms.weight {
+            check_weight(weight).map_err(|problem| KeyProblem::invalid("weight", problem))?;
+        }
+        if terms.expires.flatten().is_some_and(|expires| expires <= self.now) {
+            return Err(KeyProblem::invalid("expires", "must be in the future; revoke the key to end it now"));
+        }
+        let ids = |names: &Vec<String>| {
+            model_ids(names, self.catalogue).map_err(|problem| KeyProblem::invalid("models", problem))
+        };
+        let models = terms.models.as_ref().map(|models| models.as_ref().map(ids).transpose()).transpose()?;
+        Ok(ClientPatch { limits: terms.limits, weight: terms.weight, models })
+    }
+
+    fn mint(&self, client: ClientId) -> Result<(StoredKey, Secret), KeyProblem> {
+        let minted =
+            mint_key(&client.0, rand::random()).map_err(|error| KeyProblem::invalid("name", error.to_string()))?;
+        let key = StoredKey {
+            id: KeyId::new(self.now, rand::random()),
+            client,
+            prefix: minted.key.expose().chars().take(PREFIX_CHARS).collect(),
+            digest: digest_of_key(minted.key.expose()),
+            created: self.now,
+            expires: None,
+            grace_ends: None,
+            revoked: None,
+            last_used: None,
+        };
+        Ok((key, minted.key))
+    }
+
+    /// Finds a key by its id, or by the name of its client where that has one valid key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem`] when there is no such key, or more than one.
+    pub(crate) fn find<'a>(&self, stored: &'a StoredClients, named: &str) -> Result<&'a StoredKey, KeyProblem> {
+        if let Ok(id) = named.parse::<KeyId>() {
+            let found = stored.keys.iter().find(|key| key.id == id);
+            return found.ok_or_else(|| ClientStoreError::NoSuchKey(named.to_owned()).into());
+        }
+        let of_client = stored.keys.iter().filter(|key| *key.client.0 == *named && key.state(self.now).is_valid());
+        match of_client.collect::<Vec<_>>()[..] {
+            [one] => Ok(one),
+            [.., last] => Err(KeyProblem::SeveralKeys(named.to_owned(), last.id)),
+            [] => {
+                let name = named.strip_prefix(CONFIGURED).unwrap_or(named);
+                self.require_not_configured(name)?;
+                // A key in the place of its name is not repeated.
+                let shown = if check_name(named).is_ok() { named } else { "of this name" };
+                Err(ClientStoreError::NoSuchKey(shown.to_owned()).into())
+            }
+        }
+    }
+}
+
+/// The start of the id under which a key of the configuration is listed.
+const CONFIGURED: &str = "config:";
+
+/// A key as it is listed.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct KeyView {
+    pub(crate) id: String,
+    pub(crate) object: &'static str,
+    /// The client.
+    pub(crate) name: String,
+    /// `None` for a key of the configuration, which has its digest alone.
+    pub(crate) prefix: Option<String>,
+    /// `active`, `rotated`, `expired` or `revoked`.
+    pub(crate) status: &'static str,
+    /// `run_time` or `configuration`.
+    pub(crate) source: &'static str,
+    /// Times are in seconds since the Unix epoch.
+    pub(crate) created: Option<i64>,
+    pub(crate) expires: Option<i64>,
+    pub(crate) grace_ends: Option<i64>,
+    pub(crate) revoked: Option<i64>,
+    pub(crate) last_used: Option<i64>,
+    pub(crate) limits: LimitsView,
+    pub(crate) weight: f64,
+    /// `None`: all of them.
+    pub(crate) models: Option<Vec<String>>,
+    /// By the client, with all its keys.
+    pub(crate) spent: Spent,
+}
+
+/// The limits in force; `None` is no limit.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct LimitsView {
+    pub(crate) requests_per_minute: Option<u32>,
+    pub(crate) requests_at_once: Option<u32>,
+    pub(crate) predictions_at_once: Option<u32>,
+    pub(crate) pictures_per_day: Option<u32>,
+    pub(crate) usd_per_day: Option<f64>,
+    pub(crate) usd_per_month: Option<f64>,
+}
+
+impl From<ClientLimits> for LimitsView {
+    fn from(limits: ClientLimits) -> Self {
+        let count = |limit: Option<std::num::NonZeroU32>| limit.map(std::num::NonZeroU32::get);
+        let money = |limit: Option<Usd>| limit.map(|Usd(usd)| usd);
+        Self {
+            requests_per_minute: count(limits.requests_per_minute),
+            requests_at_once: count(limits.requests_at_once),
+            predictions_at_once: count(limits.predictions_at_once),
+            pictures_per_day: count(limits.pictures_per_day),
+            usd_per_day: money(limits.usd_per_day),
+            usd_per_month: money(limits.usd_per_month),
+        }
+    }
+}
+
+/// Returns every key: those of the configuration, then the others, the oldest first.
+pub(crate) fn list_keys(rules: KeyRules<'_>, stored: &StoredClients, spent: &HashMap<ClientId, Spent>) -> Vec<KeyView> {
+    let KeyRules { configured, now, .. } = rules;
+    let spent = |name: &ClientId| spent.get(name).copied().unwrap_or_default();
+    let of_config = configured.entries.iter().map(|client| KeyView {
+        id: format!("{CONFIGURED}{}", client.name),
+        object: "client_key",
+        name: client.name.clone(),
+        prefix: None,
+        status: "active",
+        source: "configuration",
+        created: None,
+        expires: None,
+        grace_ends: None,
+        revoked: None,
+        last_used: None,
+        limits: client.limits.into(),
+        weight: client.weight,
+        models: client.models.clone().map(|models| models.into_iter().collect()),
+        spent: spent(&ClientId(client.name.as_str().into())),
+    });
+    let of_run_time = stored.keys.iter().map(|key| {
+        let client = stored.clients.iter().find(|client| client.name == key.client);
+        let own = configured.entries.iter().find(|client| client.name == *key.client.0);
+        let limits = match (own, client) {
+            (Some(own), _) => own.limits,
+            (None, Some(client)) => client.limits.over(configured.limits),
+            (None, None) => configured.limits,
+        };
+        let seconds = |time: Option<Timestamp>| time.map(Timestamp::seconds);
+        KeyView {
+            id: key.id.to_string(),
+            object: "client_key",
+            name: key.client.to_string(),
+            prefix: Some(key.prefix.clone()),
+            status: key.state(now).name(),
+            source: "run_time",
+            created: Some(key.created.seconds()),
+            expires: seconds(key.expires),
+            grace_ends: seconds(key.grace_ends),
+            revoked: seconds(key.revoked),
+            last_used: seconds(key.last_used),
+            limits: limits.into(),
+            weight: client.and_then(|client| client.weight).unwrap_or(WEIGHT_DEFAULT),
+            models: client.and_then(|client| client.models.clone()).map(|models| models.into_iter().collect()),
+            spent: spent(&key.client),
+        }
+    });
+    of_config.chain(of_run_time).collect()
+}
+
+/// Reads a time to come: a time or a date (UTC), or how long from now, as `30d`.
+///
+/// # Errors
+///
+/// The end of a sentence.
+pub(crate) fn parse_expiry(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    if let Ok(duration) = parse_duration(text) {
+        return Ok(now.plus(duration));
+    }
+    let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let date = text.parse::<jiff::civil::Date>().ok()?;
+        date.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok().map(|midnight| midnight.timestamp())
+    });
+    let time = time.ok_or("must be a time as 2027-01-31T12:00:00Z, a date, or how long from now, as 30d or 12h")?;
+    Ok(Timestamp::from_millis(time.as_millisecond()))
+}
+
+/// Reads a duration: a number and `s`, `m`, `h` or `d`.
+///
+/// # Errors
+///
+/// The end of a sentence.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let problem = || "must be a number and s, m, h or d, as 90m".to_owned();
+    let unit = text.chars().last().ok_or_else(problem)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(problem()),
+    };
+    let number: u32 = text[..text.len() - 1].trim().parse().map_err(|_| problem())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// Returns the digest of a text that is compared in constant time.
+pub(crate) fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

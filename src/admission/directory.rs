@@ -1,0 +1,155 @@
+//! The clients and their keys at one moment. A change makes a new directory, which takes over what was counted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::concurrency::Concurrency;
+use super::quota::ClientQuota;
+use super::rate_limiter::RateLimiter;
+use super::status::ClientState;
+use crate::config::{ClientConfig, ClientLimits, ClientsConfig, WEIGHT_DEFAULT, digest_of_key};
+use crate::model::{ClientId, Clock, Digest, KeyId, Timestamp};
+use crate::storage::clients::{StoredClient, StoredClients, StoredKey};
+
+/// Clients by name and by key.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    /// By digest. Where it is in the table depends on a secret of the table, and digests compare in constant time, so a look-up
+    /// says nothing of the keys that are there.
+    keys: HashMap<Digest, Key>,
+    /// Those that were removed are kept: their jobs may be under way, and what they used counts when they come back.
+    pub(super) clients: HashMap<ClientId, Arc<ClientState>>,
+}
+
+#[derive(Debug)]
+struct Key {
+    client: ClientId,
+    valid_until: Option<Timestamp>,
+    /// `None` for a key of the configuration.
+    id: Option<KeyId>,
+    /// Since it was last asked.
+    used: AtomicBool,
+}
+
+impl Directory {
+    /// Returns the clients of the configuration and those that are stored. A name that is in both has the limits of the
+    /// configuration.
+    pub(super) fn new(
+        configured: &ClientsConfig,
+        stored: &StoredClients,
+        before: &Self,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        let now = clock.now();
+        let mut directory = Self::default();
+        for key in stored.keys.iter().filter(|key| key.state(now).is_valid()) {
+            directory.keys.insert(key.digest, before.stored_key(key));
+        }
+        for client in &configured.entries {
+            let key = Key { client: id(&client.name), valid_until: None, id: None, used: AtomicBool::new(false) };
+            directory.keys.insert(client.key_digest, key);
+        }
+        let with_key: std::collections::HashSet<&ClientId> = directory.keys.values().map(|key| &key.client).collect();
+        let own = configured.entries.iter().map(|client| (id(&client.name), Terms::of_config(client)));
+        let others =
+            stored.clients.iter().map(|client| (client.name.clone(), Terms::of_stored(client, configured.limits)));
+        let mut clients = HashMap::new();
+        // Those of the configuration come last and replace others.
+        for (name, terms) in others.chain(own) {
+            let is_listed = with_key.contains(&name);
+            let state = terms.state(before.clients.get(&name), is_listed, clock);
+            clients.insert(name, Arc::new(state));
+        }
+        for (name, state) in &before.clients {
+            clients.entry(name.clone()).or_insert_with(|| Arc::new(state.removed()));
+        }
+        directory.clients = clients;
+        directory
+    }
+
+    /// Returns a key, marked as used where the one before it was and that is not yet stored.
+    fn stored_key(&self, key: &StoredKey) -> Key {
+        let used = self.keys.get(&key.digest).is_some_and(|key| key.used.load(Ordering::Relaxed));
+        Key {
+            client: key.client.clone(),
+            valid_until: key.valid_until(),
+            id: Some(key.id),
+            used: AtomicBool::new(used),
+        }
+    }
+
+    /// Finds the client of a key that is valid.
+    pub(super) fn find(&self, key: &str, clock: &dyn Clock) -> Option<&ClientId> {
+        let found = self.keys.get(&digest_of_key(key))?;
+        if found.valid_until.is_some_and(|until| until <= clock.now()) {
+            return None;
+        }
+        // Read first: a write takes the line of memory from the other cores.
+        if !found.used.load(Ordering::Relaxed) {
+            found.used.store(true, Ordering::Relaxed);
+        }
+        Some(&found.client)
+    }
+
+    /// Returns the stored keys that were used since this was last asked.
+    pub(super) fn take_used(&self) -> Vec<KeyId> {
+        let used = self.keys.values().filter(|key| key.id.is_some() && key.used.swap(false, Ordering::Relaxed));
+        used.filter_map(|key| key.id).collect()
+    }
+
+    /// Returns the weight of every client.
+    pub(super) fn weights(&self) -> HashMap<ClientId, f64> {
+        self.clients.iter().map(|(name, client)| (name.clone(), client.weight)).collect()
+    }
+
+    /// Returns the time when the next key ends by itself, where there is one.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        self.keys.values().filter_map(|key| key.valid_until).min()
+    }
+}
+
+/// What a client may do.
+struct Terms {
+    weight: f64,
+    limits: ClientLimits,
+    models: Option<Arc<std::collections::BTreeSet<String>>>,
+}
+
+impl Terms {
+    fn of_config(client: &ClientConfig) -> Self {
+        Self { weight: client.weight, limits: client.limits, models: client.models.clone().map(Arc::new) }
+    }
+
+    fn of_stored(client: &StoredClient, defaults: ClientLimits) -> Self {
+        Self {
+            weight: client.weight.unwrap_or(WEIGHT_DEFAULT),
+            limits: client.limits.over(defaults),
+            models: client.models.clone().map(Arc::new),
+        }
+    }
+
+    /// Returns the state of the client, with what was counted before.
+    fn state(self, before: Option<&Arc<ClientState>>, is_listed: bool, clock: &Arc<dyn Clock>) -> ClientState {
+        let Self { weight, limits, models } = self;
+        let limiter = before.and_then(|before| before.rate_limiter.as_ref());
+        let rate_limiter = limits.requests_per_minute.map(|per_minute| match limiter {
+            Some(limiter) if limiter.per_minute() == per_minute => Arc::clone(limiter),
+            Some(limiter) => Arc::new(RateLimiter::after(limiter, per_minute)),
+            None => Arc::new(RateLimiter::new(per_minute)),
+        });
+        let quota = match before {
+            Some(before) => {
+                before.quota.set_limits(limits);
+                Arc::clone(&before.quota)
+            }
+            None => Arc::new(ClientQuota::new(limits, Arc::clone(clock))),
+        };
+        let requests = before.map_or_else(Concurrency::default, |before| before.requests.clone());
+        ClientState { is_listed, weight, models, rate_limiter, requests, quota }
+    }
+}
+
+fn id(name: &str) -> ClientId {
+    ClientId(name.into())
+}

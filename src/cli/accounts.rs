@@ -1,0 +1,113 @@
+//! `accounts` and `reload`: decisions about a gateway that may be running.
+
+use clap::Subcommand;
+
+use super::store::{CommandError, StoredGateway, notice};
+use crate::app;
+use crate::config::Config;
+use crate::ledger::table::table;
+use crate::model::{AccountId, Clock, SystemClock};
+use crate::storage::clients::{Change, Command};
+
+/// What to do with the accounts at the upstream.
+#[derive(Debug, Subcommand)]
+pub enum AccountsCommand {
+    /// List the accounts of the configuration, and which are paused
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Buy nothing with an account until it is resumed; what it has bought is followed
+    Pause {
+        /// The account's name
+        account: String,
+    },
+    /// Use a paused account again
+    Resume {
+        /// The account's name
+        account: String,
+    },
+    /// Forget what the account's 429s and refusals have taught: limits and cooldowns
+    Forget {
+        /// The account's name
+        account: String,
+    },
+}
+
+/// Executes a command. Returns the text for standard output.
+///
+/// # Errors
+///
+/// [`CommandError`].
+pub fn accounts(config: &Config, sandbox: bool, command: &AccountsCommand) -> Result<String, CommandError> {
+    let gateway = StoredGateway::open(config, sandbox)?;
+    match command {
+        AccountsCommand::List { json } => {
+            let paused = gateway.store.state(SystemClock.now())?.paused_accounts;
+            let accounts = config.accounts.iter().map(|account| (account.id.to_string(), paused.contains(&account.id)));
+            if *json {
+                let data: Vec<_> = accounts
+                    .map(|(name, paused)| serde_json::json!({ "object": "account", "name": name, "paused": paused }))
+                    .collect();
+                return Ok(format!("{}\n", serde_json::json!({ "object": "list", "data": data })));
+            }
+            let mut rows = vec![vec!["ACCOUNT".to_owned(), "STATE".to_owned()]];
+            rows.extend(accounts.map(|(name, paused)| vec![name, if paused { "paused" } else { "in use" }.to_owned()]));
+            Ok(table(&rows, &[]))
+        }
+        AccountsCommand::Pause { account } => {
+            let account = known(config, sandbox, account)?;
+            gateway.change(&Change::PauseAccount(account.clone()))?;
+            Ok(format!("{account} is paused: nothing is bought with it. {}\n", notice(&gateway)))
+        }
+        AccountsCommand::Resume { account } => {
+            let account = known(config, sandbox, account)?;
+            gateway.change(&Change::ResumeAccount(account.clone()))?;
+            Ok(format!("{account} is in use. {}\n", notice(&gateway)))
+        }
+        AccountsCommand::Forget { account } => {
+            let account = known(config, sandbox, account)?;
+            if gateway.has_gateway() {
+                gateway.execute(Command::ForgetAccount(account.clone()))?;
+            } else {
+                let note = Change::Note {
+                    action: "account.forgotten",
+                    subject: account.to_string(),
+                    change: serde_json::json!({}),
+                };
+                gateway.change(&note)?;
+                app::forget_account(config, sandbox, &account)
+                    .map_err(|error| CommandError::new(format!("{error:#}")))?;
+            }
+            Ok(format!("What was learned of {account} is forgotten; it is learned again.\n"))
+        }
+    }
+}
+
+/// Returns the account of this name.
+fn known(config: &Config, sandbox: bool, name: &str) -> Result<AccountId, CommandError> {
+    let found = config.accounts.iter().find(|account| *account.id.0 == *name).map(|account| account.id.clone());
+    if sandbox && name == "default" {
+        return Ok(AccountId("default".into()));
+    }
+    // A key in the place of its name is not repeated.
+    let names: Vec<String> = config.accounts.iter().map(|account| account.id.to_string()).collect();
+    found.ok_or_else(|| {
+        CommandError::new(format!("the configuration has no account of this name; it has: {}", names.join(", ")))
+    })
+}
+
+/// Has a gateway that runs read its configuration again. Returns the text for standard output.
+///
+/// # Errors
+///
+/// [`CommandError`] when none runs, or the configuration cannot be used.
+pub fn reload(config: &Config, sandbox: bool) -> Result<String, CommandError> {
+    let gateway = StoredGateway::open(config, sandbox)?;
+    if !gateway.has_gateway() {
+        return Err(CommandError::new("no gateway runs on this storage.directory; its start reads the configuration"));
+    }
+    let outcome = gateway.execute(Command::Reload);
+    outcome.map(|text| format!("{text}\n")).map_err(|error| CommandError::new(format!("nothing changed: {error}")))
+}

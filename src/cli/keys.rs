@@ -1,0 +1,339 @@
+//! `keys`: makes, lists, changes, rotates and revokes client keys, in the storage of a gateway that may be running.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::store::{CommandError, StoredGateway, notice};
+use crate::admin::{
+    ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, LimitsView, list_keys, parse_duration, parse_expiry,
+};
+use crate::admission::{Spent, spent_by_client, start_of_month};
+use crate::config::{Config, LimitPatch, Secret, mint_key};
+use crate::ledger::table::table;
+use crate::model::{ClientId, Clock, SystemClock, Timestamp};
+use crate::storage::clients::{Change, StoredClients};
+use crate::storage::journal::open_ledger;
+
+/// What to do with client keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Create a client with a key, and print the key once
+    ///
+    /// A gateway that runs accepts it within a second. Where there is no storage folder yet, the key is printed with the lines
+    /// for the configuration instead, as with --print-only.
+    New(NewKeyArguments),
+    /// List keys with their limits, when they were used last and what their clients spent
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the limits, weight, models or expiry of a key
+    ///
+    /// Limits are those of the client, for all its keys. What was counted stays counted.
+    Set {
+        /// The key's id, or the name of its client
+        key: String,
+        #[command(flatten)]
+        terms: TermArguments,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create another key beside a key, which stays valid for a time of grace
+    Rotate {
+        /// The key's id, or the name of its client
+        key: String,
+        /// How long the old key stays valid, as 90m, 1h or 7d
+        #[arg(long, value_name = "DURATION", default_value = "1h")]
+        grace: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key: it is refused within a second
+    ///
+    /// Jobs that are under way finish, are stored and stay in the ledger.
+    Revoke {
+        /// The key's id, or the name of its client
+        key: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A new key.
+#[derive(Args, Debug)]
+pub struct NewKeyArguments {
+    /// Name of the client: letters, digits and - _ . @
+    #[arg(long)]
+    name: String,
+    #[command(flatten)]
+    terms: TermArguments,
+    /// Store nothing; print the key with the lines for the configuration
+    #[arg(long)]
+    print_only: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Limits and other terms of a client. Absent ones are not changed, or have the value of `[limits]`.
+#[derive(Args, Debug, Default)]
+pub struct TermArguments {
+    /// Requests per minute; 0: no limit; default: as [limits] says
+    #[arg(long, value_name = "N")]
+    requests_per_minute: Option<String>,
+    /// Requests at once
+    #[arg(long, value_name = "N")]
+    requests_at_once: Option<String>,
+    /// Predictions at once
+    #[arg(long, value_name = "N")]
+    predictions_at_once: Option<String>,
+    /// Pictures per day (UTC)
+    #[arg(long, value_name = "N")]
+    pictures_per_day: Option<String>,
+    /// US dollars per day (UTC)
+    #[arg(long, value_name = "USD")]
+    usd_per_day: Option<String>,
+    /// US dollars per month (UTC)
+    #[arg(long, value_name = "USD")]
+    usd_per_month: Option<String>,
+    /// Share of a contended queue, relative to other clients
+    #[arg(long, value_name = "WEIGHT")]
+    weight: Option<f64>,
+    /// Models that it may use, with commas; all: every model
+    #[arg(long, value_name = "MODELS")]
+    models: Option<String>,
+    /// When the key ends: a time, a date, or from now, as 30d; never: it does not end
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+}
+
+impl TermArguments {
+    /// Reads the terms.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], naming the argument.
+    fn terms(&self, now: Timestamp) -> Result<KeyTerms, CommandError> {
+        let expires = self.expires.as_deref().map(|text| match text {
+            "never" => Ok(None),
+            text => {
+                parse_expiry(text, now).map(Some).map_err(|problem| CommandError::usage(format!("--expires {problem}")))
+            }
+        });
+        let models = self.models.as_deref().map(|text| match text {
+            "all" => None,
+            text => Some(text.split(',').map(|name| name.trim().to_owned()).collect()),
+        });
+        let limits = LimitPatch {
+            requests_per_minute: limit("--requests-per-minute", self.requests_per_minute.as_deref())?,
+            requests_at_once: limit("--requests-at-once", self.requests_at_once.as_deref())?,
+            predictions_at_once: limit("--predictions-at-once", self.predictions_at_once.as_deref())?,
+            pictures_per_day: limit("--pictures-per-day", self.pictures_per_day.as_deref())?,
+            usd_per_day: limit("--usd-per-day", self.usd_per_day.as_deref())?,
+            usd_per_month: limit("--usd-per-month", self.usd_per_month.as_deref())?,
+        };
+        Ok(KeyTerms { limits, weight: self.weight, models, expires: expires.transpose()? })
+    }
+}
+
+/// Reads a limit, where `default` is that of the configuration.
+fn limit<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<Option<T>>, CommandError> {
+    match text {
+        None => Ok(None),
+        Some("default") => Ok(Some(None)),
+        Some(text) => {
+            let number = text
+                .parse()
+                .map_err(|_| CommandError::usage(format!("{name} must be a number, or the word default")))?;
+            Ok(Some(Some(number)))
+        }
+    }
+}
+
+impl From<KeyProblem> for CommandError {
+    fn from(problem: KeyProblem) -> Self {
+        match problem {
+            KeyProblem::Invalid { .. } => Self::usage(problem),
+            KeyProblem::OfConfiguration(_) | KeyProblem::SeveralKeys(..) | KeyProblem::Store(_) => Self::new(problem),
+        }
+    }
+}
+
+/// Executes a command. Returns the text for standard output.
+///
+/// # Errors
+///
+/// [`CommandError`].
+pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<String, CommandError> {
+    let now = SystemClock.now();
+    let rules = KeyRules { configured: &config.clients, catalogue: &config.catalogue, now };
+    if let KeysCommand::New(new) = command
+        && (new.print_only || !StoredGateway::journal(config, sandbox).exists())
+    {
+        return print_only(new);
+    }
+    let gateway = StoredGateway::open(config, sandbox)?;
+    let since = Timestamp::from_millis(now.millis() - i64::try_from(ENDED_LISTED.as_millis()).unwrap_or(i64::MAX));
+    let stored = gateway.store.state(since)?;
+    match command {
+        KeysCommand::New(new) => {
+            let (change, secret) = rules.create(&new.name, &new.terms.terms(now)?)?;
+            gateway.change(&change)?;
+            new_key_text(config, &gateway, &change, &secret, new.json)
+        }
+        KeysCommand::List { json } => {
+            let views = list_keys(rules, &stored, &spent(config, &gateway)?);
+            Ok(if *json {
+                json_text(&serde_json::json!({ "object": "list", "data": views }))
+            } else {
+                list_text(&views)
+            })
+        }
+        KeysCommand::Set { key, terms, json } => {
+            let key = rules.find(&stored, key)?;
+            gateway.change(&rules.update(key, &terms.terms(now)?)?)?;
+            changed_text(config, &gateway, key.id.to_string().as_str(), "changed", *json)
+        }
+        KeysCommand::Rotate { key, grace, json } => {
+            let grace = parse_duration(grace).map_err(|problem| CommandError::usage(format!("--grace {problem}")))?;
+            let (change, secret) = rules.rotate(rules.find(&stored, key)?, grace)?;
+            gateway.change(&change)?;
+            new_key_text(config, &gateway, &change, &secret, *json)
+        }
+        KeysCommand::Revoke { key, json } => {
+            let key = rules.find(&stored, key)?;
+            gateway.change(&Change::RevokeKey { key: key.id })?;
+            changed_text(config, &gateway, key.id.to_string().as_str(), "revoked", *json)
+        }
+    }
+}
+
+/// Prints a key with the lines for the configuration.
+fn print_only(new: &NewKeyArguments) -> Result<String, CommandError> {
+    let name = &new.name;
+    let minted = mint_key(name, rand::random()).map_err(CommandError::usage)?;
+    let (key, digest) = (minted.key.expose(), &minted.digest);
+    if new.json {
+        return Ok(json_text(&serde_json::json!({ "name": name, "key": key, "key_digest": digest })));
+    }
+    Ok(format!(
+        "The key of {name}, shown only once:\n\n  {key}\n\nFor the configuration file:\n\n  [[clients]]\n  name = \"{name}\"\n  \
+         key_digest = \"{digest}\"\n\nOr, with the key itself, in the environment:\n\n  GATEWAY_CLIENT_KEYS={name}:{key}\n"
+    ))
+}
+
+fn new_key_text(
+    config: &Config,
+    gateway: &StoredGateway,
+    change: &Change,
+    secret: &Secret,
+    json: bool,
+) -> Result<String, CommandError> {
+    let (key, old) = match change {
+        Change::CreateKey { key, .. } => (key, None),
+        Change::RotateKey { new, key, grace_ends } => (new, Some((key, grace_ends))),
+        _ => return Err(CommandError::new("no key was made")),
+    };
+    if json {
+        let mut view = view(config, gateway, &key.id.to_string())?;
+        view["key"] = Value::from(secret.expose());
+        return Ok(json_text(&view));
+    }
+    let old = old.map_or_else(String::new, |(old, until)| format!("The old key {old} is valid until {until}.\n"));
+    Ok(format!(
+        "The key of {}, shown only once:\n\n  {}\n\nIts id is {}. {}\n{old}",
+        key.client,
+        secret.expose(),
+        key.id,
+        notice(gateway)
+    ))
+}
+
+fn changed_text(
+    config: &Config,
+    gateway: &StoredGateway,
+    id: &str,
+    what: &str,
+    json: bool,
+) -> Result<String, CommandError> {
+    if json {
+        return Ok(json_text(&view(config, gateway, id)?));
+    }
+    Ok(format!("{id} is {what}. {}\n", notice(gateway)))
+}
+
+/// Returns one key as it is listed.
+fn view(config: &Config, gateway: &StoredGateway, id: &str) -> Result<Value, CommandError> {
+    let now = SystemClock.now();
+    let rules = KeyRules { configured: &config.clients, catalogue: &config.catalogue, now };
+    let since = Timestamp::from_millis(now.millis() - 60_000);
+    let stored: StoredClients = gateway.store.state(since)?;
+    let views = list_keys(rules, &stored, &spent(config, gateway)?);
+    let found = views.iter().find(|view| view.id == id);
+    found.map(|view| serde_json::json!(view)).ok_or_else(|| CommandError::new(format!("there is no key {id}")))
+}
+
+/// Returns what clients have spent, by the journal.
+fn spent(config: &Config, gateway: &StoredGateway) -> Result<HashMap<ClientId, Spent>, CommandError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ledger = open_ledger(&gateway.journal).map_err(CommandError::new)?;
+    let used = ledger.quota_used_since(start_of_month(&*clock)).map_err(CommandError::new)?;
+    Ok(spent_by_client(used, &config.catalogue, &clock))
+}
+
+fn list_text(views: &[KeyView]) -> String {
+    if views.is_empty() {
+        return "no keys; `gptproto-gateway keys new --name alice` makes one\n".to_owned();
+    }
+    let time = |seconds: Option<i64>, none: &str| {
+        let text = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000)).to_string();
+        seconds.map_or_else(|| none.to_owned(), |seconds| text(seconds).trim_end_matches(".000Z").replace('T', " "))
+    };
+    let heads = ["ID", "NAME", "KEY", "STATUS", "LAST USED", "ENDS", "TODAY", "MONTH", "LIMITS"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for view in views {
+        let ends = [view.expires, view.grace_ends].into_iter().flatten().min();
+        rows.push(vec![
+            view.id.clone(),
+            view.name.clone(),
+            view.prefix.as_ref().map_or_else(|| "configuration".to_owned(), |prefix| format!("{prefix}…")),
+            view.status.to_owned(),
+            time(view.last_used, "-"),
+            time(view.revoked.or(ends), "-"),
+            format!("${:.4}", view.spent.usd_today),
+            format!("${:.4}", view.spent.usd_this_month),
+            limits_text(&view.limits, view.models.as_deref()),
+        ]);
+    }
+    table(&rows, &[6, 7])
+}
+
+/// Returns the limits that there are, in a few words.
+fn limits_text(limits: &LimitsView, models: Option<&[String]>) -> String {
+    let count = |limit: Option<u32>, unit: &str| limit.map(|limit| format!("{limit} {unit}"));
+    let money = |limit: Option<f64>, unit: &str| limit.map(|limit| format!("${limit} {unit}"));
+    let parts: Vec<String> = [
+        count(limits.requests_per_minute, "requests/min"),
+        count(limits.requests_at_once, "requests at once"),
+        count(limits.predictions_at_once, "predictions at once"),
+        count(limits.pictures_per_day, "pictures/day"),
+        money(limits.usd_per_day, "a day"),
+        money(limits.usd_per_month, "a month"),
+        models.map(|models| models.join(" ")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+fn json_text(value: &Value) -> String {
+    format!("{value}\n")
+}
