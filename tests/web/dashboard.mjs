@@ -15,6 +15,11 @@ describe("dashboard", () => {
   before(async () => {
     browser = await startBrowser();
     gateway = await Gateway.start("dashboard");
+    // Printed after the gateway answers.
+    await until("the banner names the simulator", () => {
+      gateway.simulator = gateway.printed.match(/simulator\s+(http:\/\/[\d.]+:\d+)/)?.[1];
+      return gateway.simulator;
+    });
     picture = await pngPicture(browser, { width: 128, height: 128 });
   });
   after(async () => {
