@@ -2,6 +2,7 @@
 //! others.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
 pub use check::{CheckArguments, CheckError, Report, check};
+pub(crate) use check::{KeyVerdict, check_key, live_check_price};
 pub(crate) use learned::forget_account;
 pub use reload::ConfigSource;
 pub use repair::repair;
@@ -185,6 +187,13 @@ impl Gateway {
     }
 }
 
+/// Logs which file the configuration was read from.
+fn log_file(file: Option<&PathBuf>) {
+    if let Some(file) = file {
+        tracing::info!(file = %file.display(), "configuration read");
+    }
+}
+
 /// Returns the base URL of the client API: the public one where it is configured, or where this machine reaches it.
 fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
     let origin = match &server.addresses.public_url {
@@ -201,8 +210,12 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 /// As [`Gateway::start`].
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let scheme = config.server.tls.scheme();
+    let file = source.file.clone();
+    log_file(file.as_ref());
     let gateway = Gateway::start_from(config, Some(source), false).await?;
-    banner::gateway(scheme, gateway.client_address(), gateway.operator_address());
+    let addresses =
+        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    banner::gateway(addresses, file.as_deref());
     run_until_stopped(gateway).await
 }
 
@@ -213,12 +226,15 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
+    log_file(source.file.as_ref());
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();
     let gateway = Gateway::start_from(config, Some(source), true).await?;
-    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), simulator.address, profile, &sample);
+    let addresses =
+        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    banner::sandbox(addresses, simulator.address, profile, &sample);
     let stopped_well = run_until_stopped(gateway).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)

@@ -113,7 +113,7 @@ pub(crate) fn damaged_pictures(config: &Config) -> Result<Vec<(JobId, usize)>, E
 }
 
 /// Quotes a text for a shell when it needs quotes.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
         text.to_owned()

@@ -136,12 +136,12 @@ pub(crate) enum ApiError {
          It goes on, and its result stays available at the same address."
     )]
     PredictionSubmitted { job: JobId },
-    /// `DELETE` of a job that has ended.
+    /// `DELETE` of a job whose result is being received.
     #[error(
-        "The prediction {job} has ended and cannot be cancelled. If it was completed it is paid for, and its result stays \
-         available at the same address until it expires."
+        "The prediction {job} cannot be deleted while a request receives its result, and nothing was changed. Delete it \
+         again when that request has ended."
     )]
-    PredictionEnded { job: JobId },
+    PredictionInUse { job: JobId },
 
     // The body.
     #[error(

@@ -20,11 +20,13 @@ use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
 
 pub(super) mod damaged;
+pub(super) mod deleted;
 pub(super) mod eviction;
 pub(super) mod orphans;
 pub(super) mod waiters;
 
 use damaged::{DamagedResult, DamagedResults};
+use deleted::DeletedJobs;
 use waiters::{CountedWaiter, WaiterCounts};
 
 /// Results and failures that are remembered without asking the journal.
@@ -52,6 +54,7 @@ pub(super) struct ResultCache {
     /// Failures that did not reach their client, which saw a broken connection: they answer its retry.
     pending_failures: moka::sync::Cache<Fingerprint, (JobId, Failure)>,
     pub(super) damaged: DamagedResults,
+    deleted: DeletedJobs,
 }
 
 /// Settings of the cache.
@@ -138,6 +141,7 @@ impl ResultCache {
             recent: moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).build(),
             pending_failures: pending_failures.time_to_live(PENDING_FAILURE_TTL).build(),
             damaged,
+            deleted: DeletedJobs::new(),
         }
     }
 
@@ -260,7 +264,7 @@ impl ResultCache {
         self.metrics.hit(recent.usd);
         if !recent.delivered {
             // This answer is the first that may be received, which is journalled.
-            self.recent.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
+            self.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
         }
         let Recent { result, delivered: delivered_before, .. } = recent;
         let (job, counted) = (result.job, self.waiters.add(result.job));
@@ -337,10 +341,18 @@ impl ResultCache {
         }
     }
 
-    /// Remembers a complete result whose job ended at this running time.
+    /// Remembers a complete result whose job ended at this running time, unless the job has been deleted.
     fn remember(&self, record: &JobRecord, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
         let recent = Recent { result: Arc::clone(result), ended, delivered, usd: self.price(record) };
-        self.recent.insert(record.fingerprint, recent);
+        self.insert(record.fingerprint, recent);
+    }
+
+    fn insert(&self, fingerprint: Fingerprint, recent: Recent) {
+        let job = recent.result.job;
+        self.recent.insert(fingerprint, recent);
+        if self.deleted.has(job) {
+            self.recent.invalidate(&fingerprint);
+        }
     }
 
     /// Opens one picture of a stored job; `None` when it does not exist, or not any more.

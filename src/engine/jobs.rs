@@ -114,8 +114,7 @@ use purchase::{Intent, Purchase, State};
 use rules::Rules;
 use table::Table;
 use timers::Timers;
-pub(crate) use view::CancelOutcome;
-pub(super) use view::{Counts, LiveView, PaymentStatus};
+pub(super) use view::{CancelOutcome, Counts, LiveView, PaymentStatus};
 
 /// The jobs that are under way.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The engine's interface: `start` answers a request, `waiter` waits for its job, `view` shows and cancels one; `refetch`
 //! answers from what is stored.
 
+pub(super) mod delete;
 pub(super) mod job_request;
 pub(super) mod list;
 pub(super) mod progress;

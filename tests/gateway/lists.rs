@@ -145,3 +145,95 @@ async fn jobs_that_are_under_way_are_listed_as_they_are_now_and_filtered() {
     until("its end is recorded", async || ids(&list(&alice, "?status=cancelled").await) == [queued.as_str()]).await;
     upstream.release().await;
 }
+
+#[tokio::test]
+async fn a_deleted_job_is_gone_with_its_picture_and_the_same_request_buys_anew() {
+    let upstream = Upstream::start().await;
+    // Every picture is a file.
+    let gateway = Gateway::with(&upstream, &[("storage.journal_picture_bytes_max", "0")]).await;
+    let alice = gateway.alice();
+    let other = buy(&alice, "another").await;
+    let deleted = buy(&alice, "deleted").await;
+    let path = format!("/v1/predictions/{deleted}");
+    let object = alice.get(&format!("{path}?response_format=url")).await.json();
+    let url = object["result"]["data"][0]["url"].as_str().unwrap().to_owned();
+    gateway.bob().delete(&path).await.is_refused(404, "prediction_not_found");
+    assert_eq!(gateway.client("").get(&format!("{url}&width=128")).await.status, 200);
+
+    let answer = alice.delete(&path).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json(), json!({"id": deleted, "object": "prediction.deleted", "deleted": true}));
+    let is_gone = async |gateway: &Gateway| {
+        let alice = gateway.alice();
+        alice.get(&path).await.is_refused(404, "prediction_not_found");
+        alice.delete(&path).await.is_refused(404, "prediction_not_found");
+        for url in [url.clone(), format!("{url}&width=128")] {
+            gateway
+                .client("")
+                .get(&url.replace(url.split('/').nth(2).unwrap(), &gateway.address()))
+                .await
+                .is_refused(404, "result_not_found");
+        }
+        assert_eq!(ids(&list(&alice, "").await), [other.as_str()]);
+    };
+    is_gone(&gateway).await;
+    let stopped = gateway.stop().await;
+    assert_eq!(stopped.picture_files().len(), 1, "that of the other job");
+    let gateway = stopped.start().await;
+    is_gone(&gateway).await;
+
+    let again = gateway.alice().edit(&Edit::new("deleted")).await;
+    again.picture();
+    assert_eq!((again.cache(), upstream.purchases().await), ("miss", 3));
+    assert_ne!(again.header("x-gateway-prediction"), deleted);
+    // In one run, from memory: the hit is not answered any more.
+    let path = format!("/v1/predictions/{}", again.header("x-gateway-prediction"));
+    assert_eq!(gateway.alice().edit(&Edit::new("deleted")).await.cache(), "hit");
+    assert_eq!(gateway.alice().delete(&path).await.status, 200);
+    assert_eq!(gateway.alice().edit(&Edit::new("deleted")).await.cache(), "miss");
+    assert_eq!(upstream.purchases().await, 4);
+}
+
+#[tokio::test]
+async fn equal_pictures_of_other_jobs_stay_and_undelivered_ones_can_be_deleted() {
+    for in_journal in ["0", "65536"] {
+        let upstream = Upstream::start().await;
+        let gateway = Gateway::with(&upstream, &[("storage.journal_picture_bytes_max", in_journal)]).await;
+        let alice = gateway.alice();
+        // The same picture, bought twice.
+        let edit = Edit::new("twice").header("cache-control", "no-cache");
+        let (one, two) = (alice.edit(&edit).await, alice.edit(&edit).await);
+        let path = |answer: &Answer| format!("/v1/predictions/{}", answer.header("x-gateway-prediction"));
+        assert_eq!(alice.delete(&path(&one)).await.status, 200);
+        let left = alice.get(&path(&two)).await;
+        assert_eq!((left.status, left.json()["status"].as_str()), (200, Some("completed")), "{}", left.text());
+        // A result that no client has received, named by its key.
+        let unclaimed = Edit::new("unclaimed").header("prefer", "respond-async").header("idempotency-key", "k");
+        let taken = alice.edit(&unclaimed).await;
+        let id = taken.json()["id"].as_str().unwrap().to_owned();
+        until("it is stored", async || gateway.status("engine", "pictures").await == 3).await;
+        until("it has ended", async || {
+            alice.delete(&format!("/v1/predictions/{id}")).await.json()["deleted"] == json!(true)
+        })
+        .await;
+        let again = alice.edit(&unclaimed).await;
+        assert_ne!(again.json()["id"], json!(id));
+        until("it is bought again", async || upstream.purchases().await == 4).await;
+    }
+}
+
+#[tokio::test]
+async fn deleting_an_unknown_outcome_does_not_buy_it_twice() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let alice = gateway.alice();
+    upstream.fault("submit", "drop_after", 1).await;
+    let edit = Edit::new("lost").header("idempotency-key", "key");
+    alice.edit(&edit).await.is_refused(502, "submission_outcome_unknown");
+    let job = list(&alice, "").await["data"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(alice.delete(&format!("/v1/predictions/{job}")).await.status, 200);
+    assert_eq!(ids(&list(&alice, "").await), Vec::<String>::new());
+    alice.edit(&edit).await.is_refused(502, "submission_outcome_unknown");
+    alice.edit(&Edit::new("lost")).await.is_refused(502, "submission_outcome_unknown");
+    assert_eq!(upstream.purchases().await, 1);
+}

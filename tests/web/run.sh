@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Drives the web pages in Chromium, against a gateway in the sandbox on free ports: behaviour, keyboard, phone width, axe-core
 # in light and dark, console errors, requests to other hosts, size. Screenshots and logs are kept in $GATEWAY_TEST_OUTPUT/web, or
-# in tests/web/output.
+# in a folder "output" beside this script.
 #
 #     tests/web/run.sh                   # every page that has tests
 #     tests/web/run.sh playground        # or some of: playground dashboard admin

@@ -150,7 +150,9 @@ impl ApiError {
             Self::PredictionSubmitted { .. } => {
                 ErrorRow::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").no_retry()
             }
-            Self::PredictionEnded { .. } => ErrorRow::new(StatusCode::CONFLICT, INVALID, "prediction_ended").no_retry(),
+            Self::PredictionInUse { .. } => {
+                ErrorRow::new(StatusCode::CONFLICT, INVALID, "prediction_in_use").no_retry()
+            }
 
             Self::UnsupportedMediaType { .. } => ErrorRow::invalid("unsupported_content_type"),
             Self::UnsupportedEncoding { .. } => {

@@ -90,7 +90,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::InputNotPublished,
         ApiError::PredictionNotFound,
         ApiError::PredictionSubmitted { job: job() },
-        ApiError::PredictionEnded { job: job() },
+        ApiError::PredictionInUse { job: job() },
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
@@ -193,7 +193,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::InputNotPublished
         | ApiError::PredictionNotFound
         | ApiError::PredictionSubmitted { .. }
-        | ApiError::PredictionEnded { .. }
+        | ApiError::PredictionInUse { .. }
         | ApiError::UnsupportedMediaType { .. }
         | ApiError::UnsupportedEncoding { .. }
         | ApiError::MalformedBody { .. }

@@ -13,6 +13,7 @@
 //! - A client disconnects while its picture is converted: the work ends all the same, holds its slot until then, and its
 //!   result is cached for the retry.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -67,6 +68,7 @@ impl PictureConverter {
             .weigher(|_, converted: &Converted| {
                 u32::try_from(converted.bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
+            .support_invalidation_closures()
             .build();
         let counted = Family::default();
         let slots = ConversionSlots::new(conversions.slots.get());
@@ -141,6 +143,14 @@ impl PictureConverter {
         };
         // A panic in a decoder is a failed conversion.
         slot.run(work).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic).into()))
+    }
+
+    /// Forgets what was made of pictures that are not stored any more.
+    pub(crate) fn forget(&self, pictures: HashSet<Digest>) {
+        if !pictures.is_empty() {
+            // Fails only without support for closures.
+            let _ = self.cache.invalidate_entries_if(move |(digest, _), _| pictures.contains(digest));
+        }
     }
 
     fn find(&self, key: (Digest, Conversion)) -> Option<Converted> {

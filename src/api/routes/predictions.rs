@@ -4,8 +4,8 @@
 //! the address (`query.rs`), so nothing has to be stored for it.
 //!
 //! `DELETE` ends this client's interest in a job. A job that no other request waits for and that is not bought is cancelled.
-//! One that is, or may be, bought cannot be cancelled, because the image service cancels nothing; one that has ended stays
-//! until it expires, because it was paid for: both are 409.
+//! One that is, or may be, bought cannot be cancelled, because the image service cancels nothing: 409. One that has ended is
+//! deleted with its pictures, also before they were received; 409 while a request receives them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::api::error::ApiError;
@@ -32,7 +33,7 @@ use crate::api::response::signature::ResultUrls;
 use crate::api::response::status_events::StatusEvents;
 use crate::api::response::streaming::StreamingResponse;
 use crate::api::state::ApiState;
-use crate::engine::{CancelOutcome, JobProgress, JobStatus, JobView, WaitError, Waiter};
+use crate::engine::{DeleteOutcome, JobProgress, JobStatus, JobView, WaitError, Waiter};
 use crate::http::gateway_headers::{PREFERENCE_APPLIED, add_expected, name_job, qualify_result};
 use crate::http::header::{ParsedHeader, list_members};
 use crate::model::{ClientId, Failure, JobId, Timestamp};
@@ -197,16 +198,28 @@ async fn get(
 
 async fn delete(client: &ClientId, state: &ApiState, job: JobId, log: &mut LogFields) -> Result<Response, ApiError> {
     let failed = |failure| ApiError::Failed { failure, job: Some(job) };
-    let cancelled = state.engine.cancel(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
+    let outcome = state.engine.delete(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
     log.job = Some(job);
-    match cancelled {
-        CancelOutcome::Dropped | CancelOutcome::Shared => {
+    match outcome {
+        DeleteOutcome::Cancelled => {
             let view = view(state, client, job).await?;
             Ok(Json(PredictionObject::of(&view.summary, state.clock.now())).into_response())
         }
-        CancelOutcome::Bought => Err(ApiError::PredictionSubmitted { job }),
-        CancelOutcome::Ended => Err(ApiError::PredictionEnded { job }),
+        DeleteOutcome::Deleted(pictures) => {
+            state.converter.forget(pictures);
+            Ok(Json(DeletedObject { id: job.to_string(), object: "prediction.deleted", deleted: true }).into_response())
+        }
+        DeleteOutcome::Bought => Err(ApiError::PredictionSubmitted { job }),
+        DeleteOutcome::InUse => Err(ApiError::PredictionInUse { job }),
     }
+}
+
+/// A job that was deleted.
+#[derive(Debug, Serialize)]
+struct DeletedObject {
+    id: String,
+    object: &'static str,
+    deleted: bool,
 }
 
 /// Looks up a job of a client that can still be shown.

@@ -34,6 +34,29 @@ pub(super) async fn check(config: &Config, upstream: &GptProto, section: &mut Se
     dns::check(config, upstream, section).await;
 }
 
+/// What the service says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyVerdict {
+    Accepted,
+    Refused,
+    /// The service was not reached, or did not say.
+    Unchecked,
+}
+
+/// Asks about the first account's key.
+pub(super) async fn check_key(config: &Config, upstream: &GptProto) -> (KeyVerdict, String) {
+    let mut section = Section::default();
+    let answers = key(config, upstream, &config.accounts[0], &mut section).await;
+    let verdict = if answers.accepted.is_some() {
+        KeyVerdict::Accepted
+    } else if answers.reached && section.worst() == Verdict::Fault {
+        KeyVerdict::Refused
+    } else {
+        KeyVerdict::Unchecked
+    };
+    (verdict, section.rows.into_iter().map(|row| row.seen).collect::<Vec<_>>().join("; "))
+}
+
 /// What the questions about one key have shown.
 struct KeyAnswers {
     auth: AuthStyle,

@@ -120,6 +120,10 @@ impl Eviction {
             Ok(()) => self.make_room(&mut removed).await,
             Err(error) => Err(error),
         };
+        let swept = match swept {
+            Ok(()) => self.forget_prompts().await,
+            Err(error) => Err(error),
+        };
         if removed.jobs > 0 {
             tracing::info!(jobs = removed.jobs, pictures = removed.pictures, "evicted results");
         }
@@ -139,6 +143,20 @@ impl Eviction {
             }
         }
         Ok(())
+    }
+
+    /// Forgets the prompts of jobs that have brought no pictures, or none that are stored, and are as old as results become.
+    async fn forget_prompts(&self) -> Result<(), JournalError> {
+        let kept_before = self.journal.running_time().minus(self.settings.results_ttl);
+        loop {
+            let jobs = self.journal.expired_prompts(kept_before, PAGE).await?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            for appended in jobs.into_iter().map(|job| self.journal.append(Record::PromptExpired { job })) {
+                appended.await?;
+            }
+        }
     }
 
     /// Evicts delivered results, oldest first, until the others are within the byte limit. Unclaimed results are no cache:
@@ -194,9 +212,7 @@ impl Eviction {
             }
         }
         // Two jobs with equal bytes share one file. The record has removed the bytes of pictures in the journal.
-        let in_use = self.journal.stored_digests(digests.iter().copied().collect()).await?;
-        let unused: Vec<_> = digests.difference(&in_use).copied().collect();
-        let (pictures, refused) = self.results.remove(unused).await;
+        let (pictures, refused) = self.results.remove_unused(&*self.journal, digests).await?;
         removed.pictures += pictures;
         if let Some(error) = refused {
             tracing::warn!(%error, "evicted pictures could not be removed; the next start makes them orphans");

@@ -13,7 +13,7 @@ use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
 use crate::model::{Digest, Input, PictureRequest, PurchaseId};
 use crate::storage::JournalError;
-use crate::storage::journal::{Durability, PictureBytes, Record, Standing};
+use crate::storage::journal::{Durability, Record, Standing};
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
@@ -150,15 +150,22 @@ fn upload_bytes(request: &PictureRequest) -> u64 {
     request.inputs.iter().chain(&request.mask).map(bytes).sum()
 }
 
-/// Returns the pictures whose bytes are stored with these records.
-fn contents(records: &[Record]) -> impl Iterator<Item = &PictureBytes> {
-    records.iter().flat_map(|record| if let Record::Resolved { contents, .. } = record { &contents[..] } else { &[] })
+/// Returns the pictures of these records.
+fn pictures(records: &[Record]) -> impl Iterator<Item = Digest> {
+    let pictures = records.iter().flat_map(|record| {
+        if let Record::Resolved { pictures, .. } | Record::Restored { pictures, .. } = record {
+            &pictures[..]
+        } else {
+            &[]
+        }
+    });
+    pictures.map(|picture| picture.digest)
 }
 
 /// Appends records; reports once they are durable, or are not.
 fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, durability: Durability) {
     let (formats_settled, journal) = (driver.formats.settled(), &driver.services.journal);
-    let contents: Vec<Digest> = contents(&records).map(PictureBytes::digest).collect();
+    let pictures: Vec<Digest> = pictures(&records).collect();
     let appended: Vec<_> = records.into_iter().map(|record| journal.append_with(record, durability)).collect();
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
@@ -169,7 +176,7 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step, durability: Du
         }
         formats_settled.await;
         if result.is_ok() {
-            for digest in &contents {
+            for digest in &pictures {
                 driver.fetcher.results.on_recorded(digest);
             }
         }

@@ -44,7 +44,7 @@ pub(in crate::engine) struct Counts {
 
 /// What cancelling a job did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CancelOutcome {
+pub(in crate::engine) enum CancelOutcome {
     /// Nothing of it will be bought, or ever was.
     Dropped,
     /// It goes on for other requests of the same client.

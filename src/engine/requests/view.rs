@@ -1,4 +1,4 @@
-//! A job as its client sees it by its id: its status, when it is expected to be done, its result; and its cancellation.
+//! A job as its client sees it by its id: its status, when it is expected to be done, its result.
 //!
 //! Known race, and its solution: a job ends between the look-up in the table and the look-up in the journal. Its end is
 //! in the journal before it leaves the table, so the second look-up finds it. An end that could not be written is in
@@ -15,8 +15,8 @@ use crate::engine::Engine;
 use crate::engine::cache::StoredAnswer;
 use crate::engine::cache::damaged::DamagedResult;
 use crate::engine::driver::{Driver, ObservedJob};
+use crate::engine::jobs::JobStage;
 use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
-use crate::engine::jobs::{CancelOutcome, JobStage};
 use crate::engine::reuse::AnswerSource;
 use crate::model::{
     Choices, ClientId, Cost, Failure, JobId, JobResult, ModelId, PurchaseId, Size, Task, Timestamp, UpstreamId,
@@ -88,25 +88,6 @@ impl Engine {
         }
         let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
         view_of_stored(&self.driver, stored).await.map(Some)
-    }
-
-    /// Cancels a client's job while nothing of it is bought; `None` when the client has no such job.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
-    pub(crate) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
-        let cancelled = self.driver.change(|jobs, now| match jobs.cancel(client, job, now) {
-            Some((outcome, effects)) => (Some(outcome), effects),
-            None => (None, Vec::new()),
-        });
-        if let Some(outcome) = cancelled {
-            return Ok(Some(outcome));
-        }
-        let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
-        // A second cancellation gets the same answer as the first.
-        let dropped = matches!(stored_failure(&stored, FailureScope::All), Some((Failure::Abandoned, _)));
-        Ok(Some(if dropped { CancelOutcome::Dropped } else { CancelOutcome::Ended }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The store of bought pictures. Two jobs with equal bytes share one file.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ use super::traits::{OpenPicture, PictureStore};
 use super::writer::PictureWriter;
 use crate::model::picture::read_full;
 use crate::model::{ByteSource, Digest, StoredPicture};
-use crate::storage::Journal;
 use crate::storage::descriptors::{blocking, blocking_with_descriptor};
+use crate::storage::{Journal, JournalError};
 
 /// The store of bought pictures. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Results {
-    pictures: Arc<SharedPictures>,
+    pub(super) pictures: Arc<SharedPictures>,
     memory: ReadCache,
     checker: DigestChecker,
     /// `None` where every picture is a file.
@@ -68,6 +69,7 @@ impl Results {
 
     /// Notes that the record with this picture is durable.
     pub(crate) fn on_recorded(&self, digest: &Digest) {
+        self.pictures.on_recorded(digest);
         if let Some(recorded) = &self.recorded {
             recorded.on_durable(digest);
         }
@@ -117,24 +119,37 @@ impl Results {
         blocking_with_descriptor(move || open(&pictures, &picture)).await
     }
 
-    /// Removes pictures from memory, and their files where they have any. Returns how many it has removed, and the error of
-    /// the last one that the store has refused to remove.
-    pub(crate) async fn remove(&self, digests: Vec<Digest>) -> (usize, Option<io::Error>) {
-        for digest in &digests {
+    /// Removes those of these pictures from memory and from the disk that belong to no job of the journal, also not to one
+    /// that is about to be recorded. Returns how many it has removed, and the error of the last one that the store has
+    /// refused to remove.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] when the journal cannot be read.
+    pub(crate) async fn remove_unused(
+        &self,
+        journal: &dyn Journal,
+        digests: HashSet<Digest>,
+    ) -> Result<(usize, Option<io::Error>), JournalError> {
+        // Before the journal is asked: what is kept from now on may be in a record that the answer does not show.
+        let keeps = self.pictures.keeps();
+        let used = journal.stored_digests(digests.iter().copied().collect()).await?;
+        let unused: Vec<Digest> = digests.difference(&used).copied().collect();
+        for digest in &unused {
             self.memory.remove(digest);
         }
         let pictures = Arc::clone(&self.pictures);
         let remove = move || {
             let (mut removed, mut refused) = (0, None);
-            for digest in &digests {
-                match pictures.store.remove(digest) {
-                    Ok(()) => removed += 1,
+            for digest in &unused {
+                match pictures.remove(digest, keeps) {
+                    Ok(is_removed) => removed += usize::from(is_removed),
                     Err(error) => refused = Some(error),
                 }
             }
             Ok((removed, refused))
         };
-        blocking(remove).await.unwrap_or_else(|error| (0, Some(error)))
+        Ok(blocking(remove).await.unwrap_or_else(|error| (0, Some(error))))
     }
 
     /// Returns the orphans, and what makes pictures orphans.

@@ -2,6 +2,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64_simd::STANDARD;
 use bytes::Bytes;
@@ -134,7 +135,10 @@ async fn a_file_that_is_changed_while_it_is_sent_ends_the_reading() {
     // An eviction, which removes only the name.
     fs::write(&path, png()).unwrap();
     let source = results.read(&picture).await.unwrap();
-    assert!(matches!(results.remove(vec![picture.digest]).await, (1, None)));
+    results.on_recorded(&picture.digest);
+    let journal = MemoryJournal::on(&Disk::default(), Duration::ZERO, SyncMode::Full);
+    let removed = results.remove_unused(&journal, [picture.digest].into()).await.unwrap();
+    assert!(matches!(removed, (1, None)));
     assert_eq!(read_full(&*source, 0, 1 << 20).unwrap(), png());
 }
 
@@ -185,6 +189,31 @@ async fn cost_of_the_digest() {
         let (millis, rate) = (taken.as_secs_f64() * 1e3, 104.86 / taken.as_secs_f64());
         println!("{what} read of 100 MiB: {millis:.1} ms, {rate:.0} MB/s");
     }
+}
+
+/// Two jobs have made the same picture. One of them is deleted while the other is about to be recorded.
+#[tokio::test]
+async fn a_picture_that_is_about_to_be_recorded_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
+    let journal = MemoryJournal::on(&Disk::default(), Duration::ZERO, SyncMode::Full);
+    let remove =
+        async |picture: StoredPicture| results.remove_unused(&journal, [picture.digest].into()).await.unwrap().0;
+    let picture = store(&results, png()).await.unwrap();
+    assert_eq!(remove(picture).await, 0, "its record is not durable");
+    store(&results, png()).await.unwrap();
+    results.on_recorded(&picture.digest);
+    assert_eq!(remove(picture).await, 0, "nor is that of the second");
+    assert!(results.read(&picture).await.is_ok());
+    // The journal is asked before the second is recorded, and the picture removed after it.
+    let keeps = results.pictures.keeps();
+    store(&results, png()).await.unwrap();
+    results.on_recorded(&picture.digest);
+    results.on_recorded(&picture.digest);
+    assert!(!results.pictures.remove(&picture.digest, keeps).unwrap());
+    assert!(results.read(&picture).await.is_ok());
+    assert_eq!(remove(picture).await, 1);
+    assert!(results.read(&picture).await.is_err());
 }
 
 #[tokio::test]
