@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::ApiError;
-use super::messages::clean_message;
+use super::messages::{clean_message, whole_seconds};
 use crate::http::gateway_headers::{SHOULD_RETRY, name_job};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
 use crate::model::Failure;
