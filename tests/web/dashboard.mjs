@@ -56,7 +56,7 @@ describe("dashboard", () => {
     assert.equal(await page.locator("figure svg").count(), 6);
     assert.match(await page.locator('[data-list="accounts"]').innerText(), /default\s+ready/);
     assert.ok(await page.getByText("No request for pictures has failed").isVisible());
-    assert.ok(await page.getByText("sandbox", { exact: true }).isVisible());
+    assert.ok(await page.getByRole("banner").getByText("sandbox", { exact: true }).isVisible());
     assertClean(watched);
     await watched.close();
   });
