@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use gptproto_gateway::cli::{EditArguments, FetchArguments, GenerateArguments, InitArguments};
+use gptproto_gateway::cli::{self, EditArguments, FetchArguments, GenerateArguments, InitArguments};
 use gptproto_gateway::config::{Config, ConfigLocation, Environment, find_file};
 use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Profile, Scenario};
