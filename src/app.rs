@@ -121,7 +121,7 @@ impl Gateway {
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { mut server, mut operator, upstream, log, .. } = config;
+        let Config { mut server, mut operator, upstream, cache, log, .. } = config;
         // Names are resolved by now, and ports chosen.
         (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
         let hosts =
@@ -151,6 +151,7 @@ impl Gateway {
             api_policy: upstream.api,
             input_urls,
             signing_key,
+            thumbnail_bytes_max: cache.thumbnail_bytes_max,
             sandbox,
             logged_requests: log.requests,
             recent,

@@ -1,6 +1,6 @@
 //! The gateway in this process, with a directory of its own that is kept over a restart.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gptproto_gateway::app;
@@ -63,6 +63,11 @@ impl Gateway {
     /// Another gateway on the same directory, not yet started.
     pub(crate) fn second_instance(&self) -> Stopped {
         Stopped { directory: Arc::clone(&self.directory), environment: self.environment.clone() }
+    }
+
+    /// The folder of its data.
+    pub(crate) fn folder(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn alice(&self) -> Client {
