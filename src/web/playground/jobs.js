@@ -153,6 +153,7 @@ async function follow(job) {
         return ended();
       }
       update(job, prediction);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
     } catch (error) {
       if (error instanceof ApiError && error.status < 500 && error.status !== 429) return showFailure(job, error);
       job.lost = error instanceof ConnectionError ? error.message : "The connection broke. The job goes on; this page asks again.";
