@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, Administration};
+use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::config::{self, Config, ServerConfig};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
@@ -138,13 +138,13 @@ impl Gateway {
             recent: recent.clone(),
             sandbox,
             api: api_address(&server, client_address),
-            administration: false,
+            administration: operator.admin_token.is_some(),
         };
         let api = api::service(api::ApiServices {
             engine,
             admission,
             webhooks,
-            catalogue,
+            catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             server,
             api_policy: upstream.api,
@@ -157,7 +157,13 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        serving.start(api, Arc::new(operator::router(modules.sources(), hosts)));
+        let state = AdminState::new(
+            administration.clone(),
+            operator.admin_token.as_ref(),
+            Arc::clone(&catalogue),
+            Arc::new(SystemClock),
+        );
+        serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
         Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
     }
 

@@ -12,13 +12,13 @@ use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::http::page_headers::NO_STORE;
+use crate::openapi::{Document, Route};
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};
 use crate::server::listener::Peer;
@@ -97,18 +97,32 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Returns the routes of the operator's pages.
-pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
-    Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/status.json", get(status))
-        .route("/", get(index))
-        .route("/events", get(events))
-        .route("/dashboard/{file}", get(file))
+/// Returns every route: the router has no others, and the OpenAPI document is compared with this list.
+fn table(document: &Arc<Document>) -> Vec<Route<Sources>> {
+    let [json, page] = [Arc::clone(document), Arc::clone(document)];
+    vec![
+        Route::get("/healthz", healthy),
+        Route::get("/readyz", ready),
+        Route::get("/metrics", metrics),
+        Route::get("/status.json", status),
+        Route::get("/", index),
+        Route::get("/events", events),
+        Route::get("/dashboard/{file}", file),
+        Route::get("/openapi.json", async move || json.json()),
+        Route::get("/docs", async move || page.page()),
+    ]
+}
+
+/// Returns the routes of the operator's pages, and those of the administration.
+pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router) -> Router {
+    let document = Arc::new(Document::of_operator());
+    let add = |router, route: Route<Sources>| route.at(route.path, router);
+    table(&document)
+        .into_iter()
+        .fold(Router::new(), add)
         .fallback(not_here)
         .with_state(sources)
+        .merge(administration)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
         .layer(middleware::map_response(restrict))
 }
@@ -220,4 +234,19 @@ async fn not_here(State(sources): State<Sources>, request: Request) -> Response 
     };
     let _ = tokio::time::timeout(UPLOAD_TIMEOUT, reading).await;
     (sources.not_here)(&head.method, &head.uri, &sources.api)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openapi::test_support::differences;
+
+    #[test]
+    fn the_document_has_these_routes_and_no_others() {
+        let document = Arc::new(Document::of_operator());
+        let mut routes = table(&document);
+        assert_eq!(differences(&document, &routes), Vec::<String>::new());
+        routes.pop();
+        assert_eq!(differences(&document, &routes), ["get /docs"]);
+    }
 }

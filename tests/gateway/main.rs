@@ -11,6 +11,7 @@ mod harness;
 
 mod accounts;
 mod addresses;
+mod administration;
 mod azure;
 mod browsers;
 mod budget;
@@ -44,6 +45,7 @@ mod refetch;
 mod refusals;
 mod restarts;
 mod routes;
+mod run_time_keys;
 mod sharing;
 mod storage;
 mod streaming;

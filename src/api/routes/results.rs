@@ -116,7 +116,7 @@ fn add_picture_headers(headers: &mut HeaderMap) {
 /// Opens the picture of an address whose signature was checked; `None` when it is not stored any more.
 async fn open(state: &ApiState, address: ResultAddress) -> Result<Option<ReadyPicture>, ApiError> {
     let ResultAddress { job, index, conversion, .. } = address;
-    let picture = state.engine.picture(job, index).await;
+    let picture = state.engine.picture(job, index, |client| state.admission.has_key(client)).await;
     let picture = picture.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
     match picture {
         Some((stored, source)) => Ok(Some(state.converter.prepare(&stored, source, conversion).await)),
