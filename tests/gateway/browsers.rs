@@ -277,7 +277,10 @@ async fn a_browser_gets_the_playground_and_a_program_gets_json() {
     };
     let browser = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
     let page = get(&gateway, "/", &[browser, ("sec-fetch-site", "cross-site")]).await;
-    assert_eq!((page.status, page.header("content-type"), page.header("vary")), (200, "text/html; charset=utf-8", "accept"));
+    assert_eq!(
+        (page.status, page.header("content-type"), page.header("vary")),
+        (200, "text/html; charset=utf-8", "accept")
+    );
     let files: Vec<String> =
         page.text().split('"').filter(|text| text.starts_with("web/")).map(|file| format!("/{file}")).collect();
     assert!(files.len() >= 4, "{files:?}");
@@ -285,7 +288,9 @@ async fn a_browser_gets_the_playground_and_a_program_gets_json() {
         let file = get(&gateway, path, &[browser]).await;
         assert_eq!(file.status, 200, "{path}");
         let policy = file.header("content-security-policy");
-        for rule in ["default-src 'none'; script-src 'self'; style-src 'self';", "base-uri 'none'", "frame-ancestors 'none'"] {
+        for rule in
+            ["default-src 'none'; script-src 'self'; style-src 'self';", "base-uri 'none'", "frame-ancestors 'none'"]
+        {
             assert!(policy.contains(rule), "{path}: {policy}");
         }
         let headers = ["x-content-type-options", "referrer-policy", "cache-control"].map(|name| file.header(name));

@@ -309,7 +309,7 @@ test("a generation of several pictures, and a refusal, say what happened", async
 test("the gallery: newest first, filters, opening, deleting", async () => {
   const watched = await playground();
   const { page } = watched;
-  for (const prompt of ["a gallery lighthouse", "a gallery harbour"]) {
+  for (const prompt of ["a gallery mountain", "a gallery lighthouse", "a gallery harbour"]) {
     await field(page, "textbox", "Prompt").fill(prompt);
     await field(page, "button", "Generate").click();
     await page.getByRole("img", { name: `Result: ${prompt}` }).waitFor({ timeout: 20_000 });
@@ -318,6 +318,7 @@ test("the gallery: newest first, filters, opening, deleting", async () => {
   const tiles = gallery.getByRole("button", { name: /^Open / });
   const first = () => tiles.first().getAttribute("aria-label");
   await until("the newest first", async () => /harbour/.test(await first()));
+  assert.ok((await page.getByRole("article").count()) <= 2, "older results are in the gallery alone");
   await gallery.scrollIntoViewIfNeeded();
   await until("thumbnails", () => tiles.first().locator("img").evaluate((image) => image.complete && image.naturalWidth > 0 && image.naturalWidth <= 256));
   await shot(page, "gallery");

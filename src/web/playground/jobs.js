@@ -53,7 +53,13 @@ function announce(text, title = text) {
 
 const showEmpty = () => (byId("empty").hidden = byId("jobs").children.length > 0);
 
+/** Adds a card in front. Of those that have ended the newest stays: the others are in the gallery. */
 function newCard(job) {
+  const over = [...jobs.values()].filter((other) => other !== job && other.status === null && other.card?.isConnected);
+  for (const other of over.toSorted((a, b) => b.since - a.since).slice(1)) {
+    other.card.remove();
+    jobs.delete(other.id);
+  }
   job.card = make("article", { class: "card job stack", "aria-label": `Job: ${job.request.prompt}`, tabIndex: -1 });
   byId("jobs").prepend(job.card);
   showEmpty();
