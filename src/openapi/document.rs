@@ -67,7 +67,34 @@ fn completed(mut document: Value) -> Value {
     for response in members(&mut document["components"]["responses"]) {
         add_headers(response, &headers);
     }
+    describe_events(&mut document);
     document
+}
+
+/// Adds a schema of one event wherever the events of a stream are named (`x-events`), for programs: before OpenAPI 3.2, the
+/// schema of a stream is that of each event.
+fn describe_events(value: &mut Value) {
+    if let Some(events) = value["x-events"].as_object() {
+        let of_event = |(name, schema): (&String, &Value)| {
+            let data = json!({"type": "string", "contentMediaType": "application/json", "contentSchema": schema});
+            match name.as_str() {
+                // Chunks have no name, and the last one is no JSON.
+                "" => json!({"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}),
+                name => json!({
+                    "type": "object",
+                    "required": ["event", "data"],
+                    "properties": {"event": {"const": name}, "data": data},
+                }),
+            }
+        };
+        let events: Vec<Value> = events.iter().map(of_event).collect();
+        value["schema"] = json!({"description": "One event; comments between events keep the connection open.", "anyOf": events});
+    }
+    match value {
+        Value::Object(object) => object.values_mut().for_each(describe_events),
+        Value::Array(items) => items.iter_mut().for_each(describe_events),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn members(value: &mut Value) -> impl Iterator<Item = &mut Value> {

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 mod client;
+mod document;
 mod gateway;
 mod output;
 mod pictures;
