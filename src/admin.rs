@@ -206,7 +206,8 @@ impl Administration {
         actor: Actor,
     ) -> Result<(), LedgerError> {
         let (file, now) = (self.parts.journal_file.clone(), self.parts.clock.now());
-        let resolved = tokio::task::spawn_blocking(move || open_ledger(&file)?.resolve(purchase, resolution, now)).await;
+        let resolved =
+            tokio::task::spawn_blocking(move || open_ledger(&file)?.resolve(purchase, resolution, now)).await;
         resolved.map_err(|error| LedgerError::Storage(error.to_string()))??;
         let change = serde_json::json!({ "decision": resolution.name() });
         let note = Change::Note { action: "purchase.resolved", subject: purchase.to_string(), change };
@@ -225,11 +226,8 @@ impl Administration {
         if !self.accounts().iter().any(|(known, _)| known == account) {
             return Ok(false);
         }
-        let note = Change::Note {
-            action: "account.forgotten",
-            subject: account.to_string(),
-            change: serde_json::json!({}),
-        };
+        let note =
+            Change::Note { action: "account.forgotten", subject: account.to_string(), change: serde_json::json!({}) };
         self.change(note, actor).await?;
         Ok(self.parts.budget.forget(account))
     }
@@ -272,7 +270,9 @@ impl Administration {
     /// # Errors
     ///
     /// [`ClientStoreError`].
-    pub(crate) async fn list(&self) -> Result<(StoredClients, HashMap<crate::model::ClientId, Spent>), ClientStoreError> {
+    pub(crate) async fn list(
+        &self,
+    ) -> Result<(StoredClients, HashMap<crate::model::ClientId, Spent>), ClientStoreError> {
         self.store_used().await;
         let Parts { journal, catalogue, clock, .. } = &*self.parts;
         let since = crate::model::Timestamp::from_millis(

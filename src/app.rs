@@ -2,6 +2,7 @@
 //! others.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Administration};
 use crate::api;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ServerConfig};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -18,12 +19,15 @@ use crate::simulator::{Options, Profile};
 use crate::storage;
 use crate::storage::clients::Actor;
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 
 mod backend;
 mod banner;
 mod check;
+mod key_query;
 mod learned;
 mod listeners;
+mod readiness;
 mod reload;
 mod repair;
 mod simulator;
@@ -34,8 +38,9 @@ use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
-pub(crate) use learned::forget_account;
 pub use check::{CheckArguments, CheckError, Report, check};
+pub(crate) use check::{KeyVerdict, check_key, live_check_price};
+pub(crate) use learned::forget_account;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
@@ -74,6 +79,7 @@ impl Gateway {
     pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
+        let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
@@ -95,7 +101,9 @@ impl Gateway {
             journal,
             clients: store,
             storage,
+            gptproto,
         } = backend;
+        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
         let administration = Administration::new(admin::Parts {
@@ -127,7 +135,10 @@ impl Gateway {
             listeners,
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            recent: recent.clone(),
             sandbox,
+            api: api_address(&server, client_address),
+            administration: false,
         };
         let api = api::service(api::ApiServices {
             engine,
@@ -141,6 +152,7 @@ impl Gateway {
             signing_key,
             sandbox,
             logged_requests: log.requests,
+            recent,
             lifecycle: lifecycle.clone(),
             metrics,
         });
@@ -175,6 +187,22 @@ impl Gateway {
     }
 }
 
+/// Logs which file the configuration was read from.
+fn log_file(file: Option<&PathBuf>) {
+    if let Some(file) = file {
+        tracing::info!(file = %file.display(), "configuration read");
+    }
+}
+
+/// Returns the base URL of the client API: the public one where it is configured, or where this machine reaches it.
+fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
+    let origin = match &server.addresses.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("{}://{}", server.tls.scheme(), operator::reachable_address(listen)),
+    };
+    format!("{origin}/v1")
+}
+
 /// Runs the gateway until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
@@ -182,8 +210,12 @@ impl Gateway {
 /// As [`Gateway::start`].
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let scheme = config.server.tls.scheme();
+    let file = source.file.clone();
+    log_file(file.as_ref());
     let gateway = Gateway::start_from(config, Some(source), false).await?;
-    banner::gateway(scheme, gateway.client_address(), gateway.operator_address());
+    let addresses =
+        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    banner::gateway(addresses, file.as_deref());
     run_until_stopped(gateway).await
 }
 
@@ -194,12 +226,15 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
+    log_file(source.file.as_ref());
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();
     let gateway = Gateway::start_from(config, Some(source), true).await?;
-    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), simulator.address, profile, &sample);
+    let addresses =
+        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    banner::sandbox(addresses, simulator.address, profile, &sample);
     let stopped_well = run_until_stopped(gateway).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)

@@ -18,6 +18,7 @@ use crate::model::Catalogue;
 
 mod clients;
 mod layers;
+mod location;
 mod log;
 mod secret;
 mod server;
@@ -31,6 +32,8 @@ pub(crate) use clients::{
 };
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
+pub(crate) use location::setup_paths;
+pub use location::{ConfigLocation, find_file};
 pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
 #[cfg(test)]
@@ -186,7 +189,8 @@ impl Config {
     }
 
     fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
-        let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
+        let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } =
+            sections;
         server.check()?;
         storage.check()?;
         upstream.check(environment)?;

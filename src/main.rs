@@ -1,7 +1,8 @@
 //! Command line: arguments and exit codes.
 //!
 //! 0: success. 1: failed while running, a check found a fault, or ended by a second signal. 2, 3: warnings of a check, and a purchase of it
-//! without a picture; 2 also: `ledger verify` was not carried out. 64: the arguments or the configuration are wrong, or a purchase is not confirmed.
+//! without a picture; 2 also: `ledger verify` was not carried out, and a picture that may have cost money was not saved. 64: the
+//! arguments or the configuration are wrong, or a purchase is not confirmed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,10 +13,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use gptproto_gateway::config::{Config, Environment};
+use gptproto_gateway::cli::{self, EditArguments, FetchArguments, GenerateArguments, InitArguments};
+use gptproto_gateway::config::{Config, ConfigLocation, Environment, find_file};
 use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Profile, Scenario};
-use gptproto_gateway::{app, cli, ledger, operator, telemetry};
+use gptproto_gateway::{app, ledger, operator, telemetry};
 
 /// An OpenAI-compatible image gateway for GPTProto.
 #[derive(Debug, Parser)]
@@ -26,7 +28,10 @@ use gptproto_gateway::{app, cli, ledger, operator, telemetry};
                   Without a command it serves. It needs GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS in the environment; to try \
                   it without an account, use --sandbox.",
     after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
-                  both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server].\n\n\
+                  both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server]. The file is the one of --config, \
+                  else of GATEWAY_CONFIG, else ./gptproto-gateway.toml, else $XDG_CONFIG_HOME/gptproto-gateway/config.toml \
+                  (~/.config/… where that is not set; on macOS also below ~/Library/Application Support). With --sandbox \
+                  only the first two are read.\n\n\
                   Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration; `check` has more, see check --help."
 )]
 struct Cli {
@@ -40,6 +45,16 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Serve(Serve),
+    /// Set a gateway up: asks for the upstream key, makes a client key, writes the configuration
+    ///
+    /// Exit codes: 0 written, 1 failed, 64 wrong arguments or nothing written; those of `check` where a picture was bought.
+    Init(InitArguments),
+    /// Edit pictures by a prompt, through a gateway that runs, and save the result
+    Edit(EditArguments),
+    /// Make a picture from a prompt, through a gateway that runs, and save it
+    Generate(GenerateArguments),
+    /// Save the pictures of a job that goes on after its command has stopped
+    Fetch(FetchArguments),
     /// Check a deployment and the service without spending; with --live, buy one small picture
     ///
     /// Exit codes: 0 everything works, 1 it cannot serve, 2 it serves with a fallback or a warning, 3 a purchase has an
@@ -65,7 +80,8 @@ enum Command {
     Healthcheck(ConfigFile),
 }
 
-const CONFIG_HELP: &str = "Configuration file; its keys override the defaults [env: GATEWAY_CONFIG]";
+const CONFIG_HELP: &str =
+    "Configuration file; its keys override the defaults [env: GATEWAY_CONFIG] [default: see --help of the program]";
 
 #[derive(Args, Debug)]
 struct ConfigFile {
@@ -168,6 +184,10 @@ fn main() -> ExitCode {
     };
     match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(arguments) => serve(&arguments),
+        Command::Init(arguments) => at_terminal(async |environment| cli::init(arguments, environment).await),
+        Command::Edit(arguments) => at_terminal(async |environment| cli::edit(arguments, environment).await),
+        Command::Generate(arguments) => at_terminal(async |environment| cli::generate(arguments, environment).await),
+        Command::Fetch(arguments) => at_terminal(async |environment| cli::fetch(arguments, environment).await),
         Command::Check(arguments) => check(&arguments),
         Command::Keys(Keys { stored, command }) => {
             with_storage(&stored, |config| cli::keys(config, stored.sandbox, &command))
@@ -178,12 +198,12 @@ fn main() -> ExitCode {
         Command::Reload(stored) => with_storage(&stored, |config| cli::reload(config, stored.sandbox)),
         Command::Ledger(arguments) => ledger_command(arguments),
         Command::Simulate(arguments) => simulate(arguments),
-        Command::Healthcheck(file) => {
-            with_config(&file, |config| match config.operator_listen().and_then(|listen| operator::probe(&listen)) {
+        Command::Healthcheck(file) => with_config(&file, false, |config, _| {
+            match config.operator_listen().and_then(|listen| operator::probe(&listen)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(problem) => fail(&problem, ExitCode::FAILURE),
-            })
-        }
+            }
+        }),
     }
 }
 
@@ -212,7 +232,7 @@ fn in_one_line(error: &clap::Error) -> String {
 fn serve(arguments: &Serve) -> ExitCode {
     let sandbox = arguments.sandbox;
     let profile = arguments.profile.unwrap_or(Profile::Documented);
-    with_config(&arguments.file, |config| {
+    with_config(&arguments.file, sandbox, |config, location| {
         if !sandbox && let Err(error) = app::require_keys(&config) {
             return fail(&error, ExitCode::from(EXIT_USAGE));
         }
@@ -220,7 +240,7 @@ fn serve(arguments: &Serve) -> ExitCode {
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
         let source = app::ConfigSource {
-            file: arguments.file.config.clone(),
+            file: location.map(|location| location.path),
             environment: environment().unwrap_or_default(),
         };
         run(async move {
@@ -231,7 +251,10 @@ fn serve(arguments: &Serve) -> ExitCode {
 
 fn check(check: &Check) -> ExitCode {
     let arguments = &check.arguments;
-    with_config(&check.file, |config| {
+    with_config(&check.file, false, |config, location| {
+        if let Some(ConfigLocation { path, is_found: true }) = location {
+            eprintln!("configuration: {}", path.display());
+        }
         process::harden();
         block_on(async move {
             match app::check(&config, arguments).await {
@@ -270,7 +293,8 @@ fn simulate(arguments: Simulate) -> ExitCode {
         }
         scenario.speed = speed;
     }
-    with_config(&ConfigFile { config: None }, |config| {
+    // Only the log is configured.
+    with_config(&ConfigFile { config: None }, true, |config, _| {
         telemetry::start_logging(&config);
         run(app::run_simulator(listen, Options { keys, scenario, log }))
     })
@@ -283,7 +307,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
     } else {
         (ExitCode::FAILURE, false)
     };
-    with_config(&ConfigFile { config: file.clone() }, |config| {
+    with_config(&ConfigFile { config: file.clone() }, sandbox, |config, _| {
         if repairs {
             if sandbox {
                 return fail(
@@ -317,11 +341,8 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
 }
 
 /// Runs a command on the storage of a gateway, and prints its text.
-fn with_storage(
-    stored: &Stored,
-    run: impl FnOnce(&Config) -> Result<String, cli::CommandError>,
-) -> ExitCode {
-    with_config(&ConfigFile { config: stored.config.clone() }, |config| match run(&config) {
+fn with_storage(stored: &Stored, run: impl FnOnce(&Config) -> Result<String, cli::CommandError>) -> ExitCode {
+    with_config(&ConfigFile { config: stored.config.clone() }, stored.sandbox, |config, _| match run(&config) {
         Ok(text) => {
             // The reader may close the pipe early, as `head` does.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -334,11 +355,32 @@ fn with_storage(
     })
 }
 
-/// Reads the variables of the environment.
+/// Reads the configuration. With `only_named`, a file at a usual place is not looked for.
+fn with_config(
+    file: &ConfigFile,
+    only_named: bool,
+    then: impl FnOnce(Config, Option<ConfigLocation>) -> ExitCode,
+) -> ExitCode {
+    let environment = match environment() {
+        Ok(environment) => environment,
+        Err(problem) => return fail(&problem, ExitCode::from(EXIT_USAGE)),
+    };
+    let loaded = find_file(file.config.as_deref(), &environment).and_then(|location| {
+        let location = location.filter(|location| !(only_named && location.is_found));
+        let config = Config::load(location.as_ref().map(|location| location.path.as_path()), &environment)?;
+        Ok((config, location))
+    });
+    match loaded {
+        Ok((config, location)) => then(config, location),
+        Err(error) => fail(&error, ExitCode::from(EXIT_USAGE)),
+    }
+}
+
+/// Returns the variables of the environment.
 ///
 /// # Errors
 ///
-/// The name of a variable of the gateway that is not UTF-8.
+/// The name of a variable for the gateway that is not UTF-8.
 fn environment() -> Result<Environment, String> {
     let mut environment: Environment = BTreeMap::new();
     for (name, value) in std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {
@@ -353,14 +395,11 @@ fn environment() -> Result<Environment, String> {
     Ok(environment)
 }
 
-fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let environment = match environment() {
-        Ok(environment) => environment,
-        Err(problem) => return fail(&problem, ExitCode::from(EXIT_USAGE)),
-    };
-    match Config::load(file.config.as_deref(), &environment) {
-        Ok(config) => then(config),
-        Err(error) => fail(&error, ExitCode::from(EXIT_USAGE)),
+/// Runs a command of the terminal client, which returns its exit code.
+fn at_terminal(work: impl AsyncFnOnce(&Environment) -> u8) -> ExitCode {
+    match environment() {
+        Ok(environment) => block_on(async { ExitCode::from(work(&environment).await) }),
+        Err(problem) => fail(&problem, ExitCode::from(EXIT_USAGE)),
     }
 }
 

@@ -13,7 +13,9 @@ mod request;
 pub(crate) use catalogue::{Capabilities, Catalogue, Model, TaskSpec, UpstreamApi};
 pub(crate) use environment::{Clock, Rng, RunningTime, SystemClock, Timestamp};
 pub(crate) use host::{AddressClass, HostName, HostRule, behind_nat64, unreachable_from_outside};
-pub(crate) use ids::{AccountId, ClientId, Digest, EventId, IdempotencyKey, JobId, KeyId, ModelId, PurchaseId, UpstreamId};
+pub(crate) use ids::{
+    AccountId, ClientId, Digest, EventId, IdempotencyKey, JobId, KeyId, ModelId, PurchaseId, UpstreamId,
+};
 pub(crate) use money::{Cost, Usage, Usd};
 pub(crate) use outcome::{
     CompletionListener, Failure, JobResult, MissingPictures, PurchaseResult, StoredPicture, Webhook,

@@ -49,10 +49,10 @@ const ARROWS: Arrows<'_> = Arrows {
         // Learns of completed jobs through a trait of `model`, so that the engine does not know it.
         ("webhooks", &["storage"]),
         ("storage", &[]),
-        // Status values, for the page and for `/status.json`.
-        ("operator", &["engine", "budget", "admission", "server", "openapi"]),
-        // Texts and a list of routes; it knows no handler.
-        ("openapi", &[]),
+        // Status values, for the page and for `/status.json`; the files of the page.
+        ("operator", &["engine", "budget", "admission", "web", "http", "server", "openapi"]),
+        // Texts, a list of routes, and a page; it knows no handler.
+        ("openapi", &["web"]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
         // Files that are embedded, and how they are served.
@@ -89,8 +89,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("ledger", &["axum", "reqwest", "hyper"]),
 ];
 
-/// Modules that build HTTP clients. `webhooks` does too, under a rule of its own.
-const HTTP_CLIENTS: &[&str] = &["upstream", "simulator"];
+/// Modules that build HTTP clients; `cli` is a client of gateways. `webhooks` does too, under a rule of its own.
+const HTTP_CLIENTS: &[&str] = &["upstream", "simulator", "cli"];
 
 /// Entries of a folder below `src`, files and folders together.
 const WIDTH: usize = 12;

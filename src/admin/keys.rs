@@ -12,9 +12,7 @@ use crate::config::{
     model_ids,
 };
 use crate::model::{Catalogue, ClientId, Digest, KeyId, Timestamp, Usd};
-use crate::storage::clients::{
-    Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey,
-};
+use crate::storage::clients::{Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey};
 
 /// The characters of a key by which a person recognizes it: `sk-gw-` and the first four digits.
 const PREFIX_CHARS: usize = 10;
@@ -91,7 +89,10 @@ impl KeyRules<'_> {
             self.require_not_configured(&key.client.0)?;
         }
         if client.is_empty() && terms.expires.is_none() {
-            return Err(KeyProblem::invalid("limits", "nothing is to be changed; name a limit, weight, models or expires"));
+            return Err(KeyProblem::invalid(
+                "limits",
+                "nothing is to be changed; name a limit, weight, models or expires",
+            ));
         }
         Ok(Change::UpdateKey { key: key.id, client, expires: terms.expires })
     }
@@ -138,8 +139,8 @@ impl KeyRules<'_> {
     }
 
     fn mint(&self, client: ClientId) -> Result<(StoredKey, Secret), KeyProblem> {
-        let minted = mint_key(&client.0, rand::random())
-            .map_err(|error| KeyProblem::invalid("name", error.to_string()))?;
+        let minted =
+            mint_key(&client.0, rand::random()).map_err(|error| KeyProblem::invalid("name", error.to_string()))?;
         let key = StoredKey {
             id: KeyId::new(self.now, rand::random()),
             client,
@@ -236,11 +237,7 @@ impl From<ClientLimits> for LimitsView {
 }
 
 /// Returns every key: those of the configuration, then the others, the oldest first.
-pub(crate) fn list_keys(
-    rules: KeyRules<'_>,
-    stored: &StoredClients,
-    spent: &HashMap<ClientId, Spent>,
-) -> Vec<KeyView> {
+pub(crate) fn list_keys(rules: KeyRules<'_>, stored: &StoredClients, spent: &HashMap<ClientId, Spent>) -> Vec<KeyView> {
     let KeyRules { configured, now, .. } = rules;
     let spent = |name: &ClientId| spent.get(name).copied().unwrap_or_default();
     let of_config = configured.entries.iter().map(|client| KeyView {

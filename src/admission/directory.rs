@@ -52,7 +52,8 @@ impl Directory {
         }
         let with_key: std::collections::HashSet<&ClientId> = directory.keys.values().map(|key| &key.client).collect();
         let own = configured.entries.iter().map(|client| (id(&client.name), Terms::of_config(client)));
-        let others = stored.clients.iter().map(|client| (client.name.clone(), Terms::of_stored(client, configured.limits)));
+        let others =
+            stored.clients.iter().map(|client| (client.name.clone(), Terms::of_stored(client, configured.limits)));
         let mut clients = HashMap::new();
         // Those of the configuration come last and replace others.
         for (name, terms) in others.chain(own) {

@@ -1,7 +1,7 @@
 use super::status::LimitUsage;
 use super::*;
-use crate::config::{Config, Environment};
 use crate::config::digest_of_key;
+use crate::config::{Config, Environment};
 use crate::model::{Digest, SystemClock};
 use crate::storage::clients::{StoredClient, StoredKey};
 
@@ -114,7 +114,8 @@ fn keys_appear_and_vanish_and_what_was_counted_stays() {
 
     // A key that was revoked, one that is rotated, and one that has expired.
     let now = SystemClock.now();
-    let mut keys = vec![stored_key("carol", key), stored_key("carol", "sk-gw-carol-second"), stored_key("carol", "sk-gw-carol-3")];
+    let mut keys =
+        vec![stored_key("carol", key), stored_key("carol", "sk-gw-carol-second"), stored_key("carol", "sk-gw-carol-3")];
     keys[0].revoked = Some(now);
     keys[1].grace_ends = Some(now.plus(Duration::from_mins(1)));
     keys[2].expires = Some(now);
@@ -134,10 +135,7 @@ fn keys_appear_and_vanish_and_what_was_counted_stays() {
 
 #[test]
 fn a_name_of_the_configuration_keeps_its_limits() {
-    let variables = [
-        ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef"),
-        ("GATEWAY_LIMITS__REQUESTS_PER_MINUTE", "7"),
-    ];
+    let variables = [("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef"), ("GATEWAY_LIMITS__REQUESTS_PER_MINUTE", "7")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::load(None, &Environment::from(variables)).unwrap();
     let mut keys = vec![stored_key("alice", "sk-gw-alice-of-run-time"), stored_key("mallory", "0123456789abcdef")];
@@ -147,6 +145,10 @@ fn a_name_of_the_configuration_keeps_its_limits() {
     let alice = ClientId("alice".into());
     assert_eq!(admission.client("sk-gw-alice-of-run-time"), Some(alice.clone()));
     assert_eq!(admission.request_rate(&alice).map(|rate| rate.limit), Some(7));
-    assert_eq!(admission.client("0123456789abcdef"), Some(alice), "not the client that has the same key in the database");
+    assert_eq!(
+        admission.client("0123456789abcdef"),
+        Some(alice),
+        "not the client that has the same key in the database"
+    );
     assert_eq!(admission.request_rate(&ClientId("mallory".into())).map(|rate| rate.limit), Some(7), "the default");
 }

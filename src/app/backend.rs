@@ -14,8 +14,8 @@ use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, Clock as _, Rng, SystemClock};
-use crate::storage::journal::Standing;
 use crate::storage::clients::ClientStore;
+use crate::storage::journal::Standing;
 use crate::storage::{self, Journal, SigningKey, Storage, StorageLock};
 use crate::telemetry::Metrics;
 use crate::upstream::{GptProto, Upstream};
@@ -37,6 +37,8 @@ pub(super) struct Backend {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clients: Arc<dyn ClientStore>,
     pub(super) storage: OpenStorage,
+    /// For questions that the engine never asks.
+    pub(super) gptproto: GptProto,
 }
 
 /// What is open until the process ends.
@@ -121,7 +123,7 @@ impl Backend {
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
             completion_listener: Arc::new(webhooks.clone()),
-            upstream: upstream(gptproto),
+            upstream: upstream(gptproto.clone()),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
             state: state.clone(),
@@ -149,6 +151,7 @@ impl Backend {
             journal,
             clients,
             storage,
+            gptproto,
         })
     }
 }

@@ -1,59 +1,102 @@
 //! The text at the start, on standard output; logs go to standard error.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::SANDBOX_KEY;
+use crate::ledger::quoted;
 use crate::operator::reachable_address;
 use crate::simulator::Profile;
 
-pub(super) fn gateway(scheme: &str, client: SocketAddr, operator: SocketAddr) {
-    let (client, operator) = (reachable_address(client), reachable_address(operator));
+/// Where a gateway listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    pub(super) scheme: &'static str,
+    pub(super) client: SocketAddr,
+    pub(super) operator: SocketAddr,
+}
+
+impl Addresses {
+    /// Returns the origins at which this machine reaches the listeners.
+    fn origins(self) -> (String, String) {
+        let (client, operator) = (reachable_address(self.client), reachable_address(self.operator));
+        (format!("{}://{client}", self.scheme), format!("http://{operator}"))
+    }
+}
+
+pub(super) fn gateway(addresses: Addresses, file: Option<&Path>) {
+    let (client, operator) = addresses.origins();
+    let file = file.map(|file| format!("  configuration {}\n", file.display())).unwrap_or_default();
     println!(
         "gptproto-gateway {version}\n\n  \
-           OpenAI API   {scheme}://{client}/v1\n  \
-           operator     http://{operator}/   (status page, health, metrics)\n",
+           OpenAI API   {client}/v1\n  \
+           playground   {client}/\n  \
+           operator     {operator}/   (status page, health, metrics)\n{file}",
         version = env!("CARGO_PKG_VERSION"),
     );
 }
 
-pub(super) fn sandbox(
-    scheme: &str,
-    client: SocketAddr,
-    operator: SocketAddr,
-    simulator: SocketAddr,
-    profile: Profile,
-    sample: &Path,
-) {
-    let (client, operator) = (reachable_address(client), reachable_address(operator));
+pub(super) fn sandbox(addresses: Addresses, simulator: SocketAddr, profile: Profile, sample: &Path) {
+    let (client, operator) = addresses.origins();
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("gptproto-gateway"));
     println!(
         "gptproto-gateway {version}, sandbox: simulated pictures, no account, no cost\n\n  \
            profile      {profile}\n  \
-           OpenAI API   {scheme}://{client}/v1\n  \
+           OpenAI API   {client}/v1\n  \
            key          {SANDBOX_KEY}\n  \
-           operator     http://{operator}/   (status page, health, metrics)\n  \
+           playground   {client}/#key={SANDBOX_KEY}\n  \
+           operator     {operator}/   (status page, health, metrics)\n  \
            simulator    http://{simulator}/   (/_simulator/counters, /_simulator/refusals)\n\n\
-         Edit a picture and save it (takes a few seconds):\n\n  \
-           curl -s {scheme}://{client}/v1/images/edits -H 'Authorization: Bearer {SANDBOX_KEY}' \\\n    \
-             -F image=@'{sample}' -F prompt='make it a winter night' \\\n    \
-             | grep -o '\"b64_json\":\"[^\"]*' | cut -d'\"' -f4 | base64 -d > edited.png\n\n\
+         Edit a picture in another terminal (takes a few seconds):\n\n  \
+           {command}\n\n\
          Stop with Ctrl-C.\n",
         version = env!("CARGO_PKG_VERSION"),
         profile = profile.name(),
-        sample = sample.display(),
+        command = edit_command(&program, sample, &client),
     );
 }
 
+/// Returns a command that works in every folder and terminal of this machine.
+fn edit_command(program: &Path, sample: &Path, client: &str) -> String {
+    let sample = std::path::absolute(sample).unwrap_or_else(|_| sample.to_owned());
+    let path = |path: &Path| quoted(&path.to_string_lossy());
+    format!(
+        "{} edit --url {client}/v1 \\\n    {} 'make it a winter night' \\\n    -o {} --force",
+        path(program),
+        path(&sample),
+        path(&sample.with_file_name("winter-night.png")),
+    )
+}
+
 pub(super) fn simulator(address: SocketAddr, keys: &[String]) {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("gptproto-gateway"));
     println!(
         "gptproto-gateway {version}, GPTProto simulator\n\n  \
            API          http://{address}/api/v3/... and /v1/images/...\n  \
            key          {keys}\n  \
            control      http://{address}/_simulator/counters, /_simulator/refusals, /_simulator/scenario, /_simulator/faults\n\n\
-         Point a gateway at it:\n\n  \
-           GPTPROTO_API_KEY={key} GATEWAY_UPSTREAM__BASE_URL=http://{address} gptproto-gateway serve\n",
+         Start a gateway on it in another terminal, with the client key {CLIENT_KEY}:\n\n  \
+           GPTPROTO_API_KEY={key} GATEWAY_UPSTREAM__BASE_URL=http://{address} \\\n    \
+             GATEWAY_CLIENT_KEYS=me:{CLIENT_KEY} {program} serve\n",
         version = env!("CARGO_PKG_VERSION"),
         keys = keys.join(", "),
-        key = keys.first().map_or("", String::as_str),
+        key = quoted(keys.first().map_or("", String::as_str)),
+        program = quoted(&program.to_string_lossy()),
     );
+}
+
+/// A client key for a gateway in front of the simulator, where nothing can be bought. The sandbox's own is refused there.
+const CLIENT_KEY: &str = "sk-try-the-simulator";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_has_absolute_paths_and_is_quoted() {
+        let command = edit_command(Path::new("/opt/my tools/gw"), Path::new("data/sample.png"), "http://127.0.0.1:1");
+        let here = std::env::current_dir().unwrap();
+        assert!(command.starts_with("'/opt/my tools/gw' edit --url http://127.0.0.1:1/v1 "), "{command}");
+        assert!(command.contains(&format!("{}/data/sample.png", here.display())), "{command}");
+    }
 }

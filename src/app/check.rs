@@ -19,6 +19,7 @@ pub use args::CheckArguments;
 use report::{Row, STORAGE_ADVICE, Section, Verdict};
 
 pub use report::Report;
+pub(crate) use service::KeyVerdict;
 
 /// Why `check` did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,23 @@ pub async fn check(config: &Config, arguments: &CheckArguments) -> Result<Report
         live::check(config, &plan, &mut report).await.map_err(CheckError::Failed)?;
     }
     Ok(report)
+}
+
+/// Asks the service whether it accepts the key of the first account, which costs nothing. Returns what it says, too.
+pub(crate) async fn check_key(config: &Config) -> (KeyVerdict, String) {
+    match GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue.clone()), None) {
+        Ok(upstream) => service::check_key(config, &upstream).await,
+        Err(error) => (KeyVerdict::Unchecked, format!("cannot build the client: {error}")),
+    }
+}
+
+/// Returns what a live check costs at most, in US dollars.
+///
+/// # Errors
+///
+/// Why there can be none.
+pub(crate) fn live_check_price(config: &Config, arguments: &CheckArguments) -> Result<f64, String> {
+    live::Plan::new(config, arguments).map(|plan| plan.usd())
 }
 
 /// Plans the purchases, shows them, and has them confirmed.

@@ -27,7 +27,9 @@ struct Known {
 /// Returns what reads the configuration again. `config` is the one that is in force.
 pub(super) fn reload(config: &Config, source: Option<ConfigSource>, sandbox: bool) -> Reload {
     let Some(source) = source else {
-        return Arc::new(|| Err("this gateway was started without a configuration that could be read again".to_owned()));
+        return Arc::new(
+            || Err("this gateway was started without a configuration that could be read again".to_owned()),
+        );
     };
     let layers = Config::load_layers(source.file.as_deref(), &source.environment).map(|(_, layers)| layers);
     let known = Mutex::new(Known {
@@ -101,7 +103,11 @@ fn changed_clients(before: &ClientsConfig, after: &ClientsConfig) -> Vec<String>
     let find = |clients: &ClientsConfig, name: &str| clients.entries.iter().find(|client| client.name == name).cloned();
     let names = before.entries.iter().chain(&after.entries).map(|client| client.name.clone());
     let names: std::collections::BTreeSet<String> = names.collect();
-    names.into_iter().filter(|name| find(before, name) != find(after, name)).map(|name| format!("clients.{name}")).collect()
+    names
+        .into_iter()
+        .filter(|name| find(before, name) != find(after, name))
+        .map(|name| format!("clients.{name}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -129,10 +135,7 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         assert_eq!(reload().unwrap().1, Reloaded::default());
 
-        write(
-            "[limits]\nusd_per_day = 2\n[cache]\nttl_s = 5\n",
-            "alice:0123456789abcdef\nbob:fedcba9876543210",
-        );
+        write("[limits]\nusd_per_day = 2\n[cache]\nttl_s = 5\n", "alice:0123456789abcdef\nbob:fedcba9876543210");
         let (clients, reloaded) = reload().unwrap();
         // A client without limits of its own has those of all.
         let expected = names(&["limits.usd_per_day", "clients.alice", "clients.bob"]);

@@ -77,7 +77,8 @@ pub fn accounts(config: &Config, sandbox: bool, command: &AccountsCommand) -> Re
                     change: serde_json::json!({}),
                 };
                 gateway.change(&note)?;
-                app::forget_account(config, sandbox, &account).map_err(|error| CommandError::new(format!("{error:#}")))?;
+                app::forget_account(config, sandbox, &account)
+                    .map_err(|error| CommandError::new(format!("{error:#}")))?;
             }
             Ok(format!("What was learned of {account} is forgotten; it is learned again.\n"))
         }
@@ -92,7 +93,9 @@ fn known(config: &Config, sandbox: bool, name: &str) -> Result<AccountId, Comman
     }
     // A key in the place of its name is not repeated.
     let names: Vec<String> = config.accounts.iter().map(|account| account.id.to_string()).collect();
-    found.ok_or_else(|| CommandError::new(format!("the configuration has no account of this name; it has: {}", names.join(", "))))
+    found.ok_or_else(|| {
+        CommandError::new(format!("the configuration has no account of this name; it has: {}", names.join(", ")))
+    })
 }
 
 /// Has a gateway that runs read its configuration again. Returns the text for standard output.

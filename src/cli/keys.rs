@@ -123,7 +123,9 @@ impl TermArguments {
     fn terms(&self, now: Timestamp) -> Result<KeyTerms, CommandError> {
         let expires = self.expires.as_deref().map(|text| match text {
             "never" => Ok(None),
-            text => parse_expiry(text, now).map(Some).map_err(|problem| CommandError::usage(format!("--expires {problem}"))),
+            text => {
+                parse_expiry(text, now).map(Some).map_err(|problem| CommandError::usage(format!("--expires {problem}")))
+            }
         });
         let models = self.models.as_deref().map(|text| match text {
             "all" => None,
@@ -147,7 +149,9 @@ fn limit<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<
         None => Ok(None),
         Some("default") => Ok(Some(None)),
         Some(text) => {
-            let number = text.parse().map_err(|_| CommandError::usage(format!("{name} must be a number, or the word default")))?;
+            let number = text
+                .parse()
+                .map_err(|_| CommandError::usage(format!("{name} must be a number, or the word default")))?;
             Ok(Some(Some(number)))
         }
     }
@@ -186,7 +190,11 @@ pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<Str
         }
         KeysCommand::List { json } => {
             let views = list_keys(rules, &stored, &spent(config, &gateway)?);
-            Ok(if *json { json_text(&serde_json::json!({ "object": "list", "data": views })) } else { list_text(&views) })
+            Ok(if *json {
+                json_text(&serde_json::json!({ "object": "list", "data": views }))
+            } else {
+                list_text(&views)
+            })
         }
         KeysCommand::Set { key, terms, json } => {
             let key = rules.find(&stored, key)?;

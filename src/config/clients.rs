@@ -13,8 +13,8 @@ mod limits;
 
 pub(crate) use key::digest_of_key;
 pub use key::{NewKey, mint_key};
-pub(crate) use limits::{ClientLimits, LimitOverrides, LimitPatch, check_weight};
 pub(super) use limits::LimitsSection;
+pub(crate) use limits::{ClientLimits, LimitOverrides, LimitPatch, check_weight};
 
 /// The shortest accepted client key, in characters: 128 bits are 32 as hex, 22 as base64.
 const KEY_CHARS_MIN: usize = 16;

@@ -88,7 +88,8 @@ fn describe_events(value: &mut Value) {
             }
         };
         let events: Vec<Value> = events.iter().map(of_event).collect();
-        value["schema"] = json!({"description": "One event; comments between events keep the connection open.", "anyOf": events});
+        value["schema"] =
+            json!({"description": "One event; comments between events keep the connection open.", "anyOf": events});
     }
     match value {
         Value::Object(object) => object.values_mut().for_each(describe_events),

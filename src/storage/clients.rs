@@ -181,17 +181,34 @@ impl StoredKey {
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// Makes a client with its first key. A client of this name that has no valid key is replaced.
-    CreateKey { client: StoredClient, key: StoredKey },
-    UpdateKey { key: KeyId, client: ClientPatch, expires: Option<Option<Timestamp>> },
+    CreateKey {
+        client: StoredClient,
+        key: StoredKey,
+    },
+    UpdateKey {
+        key: KeyId,
+        client: ClientPatch,
+        expires: Option<Option<Timestamp>>,
+    },
     /// Adds a key to the client of another one, which ends with the grace.
-    RotateKey { key: KeyId, grace_ends: Timestamp, new: StoredKey },
-    RevokeKey { key: KeyId },
+    RotateKey {
+        key: KeyId,
+        grace_ends: Timestamp,
+        new: StoredKey,
+    },
+    RevokeKey {
+        key: KeyId,
+    },
     PauseAccount(AccountId),
     ResumeAccount(AccountId),
     /// Asks a running gateway to do something.
     Request(Command),
     /// Changes nothing here: something that was done elsewhere, for the audit.
-    Note { action: &'static str, subject: String, change: serde_json::Value },
+    Note {
+        action: &'static str,
+        subject: String,
+        change: serde_json::Value,
+    },
 }
 
 /// What a running gateway is asked to do.

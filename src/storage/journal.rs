@@ -17,10 +17,10 @@ mod traits;
 pub(crate) use content::PictureBytes;
 pub(crate) use ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes};
 pub(crate) use record::{JobRecord, Record, Resolution, WebhookEnd};
+pub(super) use sqlite::schema::SCHEMA_VERSION;
 #[cfg(test)]
 pub(crate) use stored::JobEnd;
 pub(crate) use stored::{PendingWebhook, ResultPage, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota};
-pub(super) use sqlite::schema::SCHEMA_VERSION;
 pub(crate) use traits::{Durability, Journal, JournalError, Standing};
 
 /// Opens or creates the journal in `path`, and locks it.

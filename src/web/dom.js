@@ -40,11 +40,12 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h${Math.floor(whole / 60) % 60 ? ` ${Math.floor(whole / 60) % 60} min` : ""}`;
 }
 
-/** Writes a time in Unix seconds as the reader's own clock has it, with the date where it is another day. */
+/** Writes a time in Unix seconds as the reader's own clock has it, with the date where that is not today. */
 export function clock(seconds) {
   const time = new Date(seconds * 1000);
   const today = time.toDateString() === new Date().toDateString();
-  return today ? time.toLocaleTimeString() : time.toLocaleString();
+  const minutes = { hour: "2-digit", minute: "2-digit" };
+  return today ? time.toLocaleTimeString([], minutes) : time.toLocaleString([], { month: "short", day: "numeric", ...minutes });
 }
 
 /** Writes a number of bytes: "412 B", "38 KB", "2.4 MB". */

@@ -15,6 +15,19 @@ macro_rules! files {
 
 /// The files of the page, all at one level: `/web/{file}`.
 pub(crate) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
-    let own = files!["playground.html", "playground.css", "main.js"];
+    let own = files![
+        "playground.html",
+        "playground.css",
+        "main.js",
+        "api.js",
+        "gallery.js",
+        "jobs.js",
+        "mask.js",
+        "models.js",
+        "pictures.js",
+        "plug.js",
+        "request.js",
+        "result.js",
+    ];
     Assets::new(&[&own[..], &[STYLE, ICON, DOM]].concat())
 });

@@ -16,7 +16,7 @@ consistency consumer contact container content context control conversation conv
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
-difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document domain done
+difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document dom domain done
 download drain draw drawing drained drift drop dropped dropping dry due durability duration
 each edge edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
 envelope environment equal error escape estimate estimator etag evaluation event evicted evictor example exceeded
@@ -25,11 +25,11 @@ external extra extractor
 factor facts failed failure fair fallback family fast fault feature feed fetch fetched fetcher few field file filter final
 find finding finish finished first fixture flag flight float flush flushed for forecast form format forwarded fraction
 frame framing free from front full function fuzz fuzzing
-gap gate gated gateway gauge generated generation generator get global gpt gptproto grace grant granted group grouped
+gallery gap gate gated gateway gauge generated generation generator get global gpt gptproto grace grant granted group grouped
 guard
 handle handler handshake hash head header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
 http http1 http2 hub hyper
-id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
+icon id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
 instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
 join joined jpeg json
 keep key keyed kind knowledge known

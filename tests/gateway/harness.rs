@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+mod breaker;
 mod client;
 mod document;
 mod gateway;
@@ -18,6 +19,7 @@ mod relay;
 mod tunnel;
 mod upstream;
 
+pub(crate) use breaker::Breaker;
 pub(crate) use client::{Answer, Client, Edit};
 pub(crate) use gateway::Gateway;
 pub(crate) use pictures::{data_url, digest, mask, picture, plain_picture, size_of};

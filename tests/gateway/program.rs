@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, Edit, Program, Run, UPSTREAM_KEY, Upstream, picture, size_of, until};
+use crate::harness::{Client, Edit, Program, Run, UPSTREAM_KEY, Upstream, picture, until};
 
 /// Asserts a usage error: exit code 64 and one line that names the mistake.
 #[track_caller]
@@ -70,6 +70,10 @@ async fn help_and_version_exit_with_success() {
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
     for word in [
         "serve",
+        "init",
+        "edit",
+        "generate",
+        "fetch",
         "check",
         "keys",
         "ledger",
@@ -161,37 +165,24 @@ async fn healthcheck_succeeds_only_when_the_gateway_is_ready() {
 }
 
 #[tokio::test]
-async fn the_sandbox_prints_a_command_that_works() {
-    let program = Program::bare()
-        .variable("GATEWAY_SERVER__LISTEN", "127.0.0.1:0")
-        .variable("GATEWAY_OPERATOR__LISTEN", "127.0.0.1:0")
-        .variable("GATEWAY_SERVER__SHUTDOWN_DELAY_S", "0");
-    let serving = program.serve(&["serve", "--sandbox"]).await;
-    until("the whole banner is there", async || serving.banner().contains("Stop with Ctrl-C")).await;
-    let banner = serving.banner();
-    assert!(banner.contains("sandbox: simulated pictures"), "{banner}");
-
-    // The parts of the printed curl command.
-    let between = |before: &str, after: &str| {
-        let rest = banner.split_once(before).unwrap_or_else(|| panic!("no {before} in {banner}")).1;
-        rest.split_once(after).unwrap().0.to_owned()
-    };
-    let url = between("curl -s ", " ");
-    let key = between("Authorization: Bearer ", "'");
-    let sample = std::fs::read(program.directory.path().join(between("image=@'", "'"))).unwrap();
-    let prompt = between("-F prompt='", "'");
-    let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
-    let small = Edit::bare(&prompt).picture("image", sample);
-    let answer = Client::new(address, &key).edit_at(&url, &small).await;
-
-    assert_eq!(size_of(&answer.picture()), (256, 256));
-    assert_eq!(answer.header("x-gateway-sandbox"), "true");
-    assert_eq!(serving.terminate().await, Some(0));
-}
-
-#[tokio::test]
 async fn the_simulator_serves_by_itself() {
-    let serving = Program::bare().serve_simulator().await;
+    let program = Program::bare();
+    let serving = program.serve_simulator().await;
+    // The command for a gateway in front of it, except for its addresses.
+    let banner = serving.banner();
+    let command = banner.split("\n\n").find(|part| part.contains("GATEWAY_CLIENT_KEYS=")).unwrap();
+    let listen = "GATEWAY_SERVER__LISTEN=127.0.0.1:0 GATEWAY_OPERATOR__LISTEN=127.0.0.1:0";
+    let (variables, start) = command.trim().split_once(" /").unwrap();
+    let variables: Vec<_> =
+        format!("{variables} {listen}").replace('\\', " ").split_whitespace().map(str::to_owned).collect();
+    let gateway = variables
+        .iter()
+        .filter_map(|variable| variable.split_once('='))
+        .fold(Program::bare(), |program, (name, value)| program.variable(name, value));
+    assert!(start.ends_with("gptproto-gateway serve"), "{command}");
+    let gateway = gateway.serve(&["serve"]).await;
+    assert_eq!(gateway.client("sk-try-the-simulator").get("/v1/models").await.status, 200);
+
     let models = format!("{}/v1/models", serving.banner_value("API").replace("/api/v3/...", ""));
     assert_eq!(Client::new(String::new(), "sk-simulator").get(&models).await.status, 200);
     assert_eq!(Client::new(String::new(), "sk-other").get(&models).await.status, 401);

@@ -8,7 +8,8 @@
 # forget-keys      an idempotency key is not looked up in the journal: after a restart it buys again (--mix keys)
 # wall-clock       the age of results and keys follows the wall clock: where that jumps ahead, what was paid for is deleted and keys
 #                  buy again (--mix clock; needs libfaketime)
-# no-bytes         a purchase is resolved without the bytes of its picture, which has no file: what was paid for is lost
+# no-bytes         a purchase is resolved without the bytes of its picture, which has no file, and nothing is fetched again (which
+#                  would heal it): what was paid for is lost
 # forget-webhooks  a start does not read the events that are pending: what ended before a crash is not reported (--mix webhooks)
 #
 # The working tree is not touched: the copy is in a temporary folder, its build in target/controls. There is no control for
@@ -68,7 +69,9 @@ sabotage() {
       replace src/webhooks.rs 'let mut ask_for = Some(None);' 'let mut ask_for: Option<Option<JobId>> = None;' ;;
     no-bytes)
       replace src/engine 'Record::Resolved { purchase, upstream, poll_url, pictures, contents, usage: *usage, at: *at }' \
-        '{ drop(contents); Record::Resolved { purchase, upstream, poll_url, pictures, contents: Vec::new(), usage: *usage, at: *at } }' ;;
+        '{ drop(contents); Record::Resolved { purchase, upstream, poll_url, pictures, contents: Vec::new(), usage: *usage, at: *at } }'
+      replace src/engine 'match driver.refetch(stored, &purchases) {' \
+        'match { let _ = (&stored, &purchases); if true { Err(crate::model::Failure::ResultLost { message: String::new() }) } else { driver.refetch(stored, &purchases) } } {' ;;
     *) echo "there is no control $1" >&2; exit 2 ;;
   esac
 }

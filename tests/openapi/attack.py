@@ -39,6 +39,8 @@ CHECKS = [
 ]
 # An operation that makes pictures: the path after the deployment or version.
 MAKERS = ("/images/edits", "/images/generations", "/chat/completions")
+# Streams without an end.
+ENDLESS = ("/events",)
 KEY_HEADERS = ["Authorization", "api-key", "x-api-key"]
 # Answers that wait for a picture: one is asked for at a time by each of these.
 WORKERS = 12
@@ -184,6 +186,19 @@ class Attack:
 
         self.run(operation, operation.as_strategy(), count, self.headers(), change)
 
+    def follow(self, operation):
+        """A stream without an end: its head and its first event."""
+        session = requests.Session()
+        session.trust_env = False
+        url = f"{self.base}{operation.path}"
+        with session, session.get(url, headers=self.headers(), stream=True, timeout=REQUEST_TIMEOUT_S) as response:
+            line = next(response.iter_lines())
+            media_type = response.headers["content-type"]
+        if (response.status_code, media_type, line[:6]) != (200, "text/event-stream", b"data: "):
+            raise AssertionError(f"GET {url}: {response.status_code}, {media_type}, {line[:100]}")
+        with self.found.lock:
+            self.found.counts[self.label(operation)][response.status_code] += 1
+
     def headers(self):
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
@@ -222,6 +237,9 @@ def main():
         each = max(20, -(-arguments.cases // total // 2))
         for attack in attacks:
             for operation in attack.operations:
+                if operation.path in ENDLESS:
+                    tasks.append(pool.submit(attack.follow, operation))
+                    continue
                 for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                     tasks.append(pool.submit(attack.generated, operation, mode, each))
     errors = [task.exception() for task in tasks if task.exception()]

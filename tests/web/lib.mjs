@@ -94,7 +94,7 @@ export class Gateway {
       if (this.process.exitCode !== null) assert.fail(`${this.name} has ended; its log is in ${output}`);
       return (await fetch(`${this.api}/health`)).ok;
     });
-    this.simulator = this.printed.match(/simulator\s+(http:\/\/[\d.]+:\d+)/)?.[1];
+    this.simulator = await until(`${this.name} prints its addresses`, () => this.printed.match(/simulator\s+(http:\/\/[\d.]+:\d+)/)?.[1]);
   }
 
   /** Changes how the simulator behaves: sections of config/simulator.toml as an object. */

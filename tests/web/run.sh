@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Drives the web pages in Chromium, against a gateway in the sandbox on free ports: behaviour, keyboard, phone width, axe-core
 # in light and dark, console errors, requests to other hosts, size. Screenshots and logs are kept in $GATEWAY_TEST_OUTPUT/web, or
-# in tests/web/output.
+# in a folder "output" beside this script.
 #
 #     tests/web/run.sh                   # every page that has tests
-#     tests/web/run.sh playground        # or some of: playground dashboard admin
+#     tests/web/run.sh playground        # or some of: playground dashboard admin docs
 #
 # Needs: cargo build (or BINARY=FILE), Node 20 with npm, Chromium (or CHROMIUM=FILE). Packages are installed into
 # tests/web/node_modules.
@@ -29,7 +29,7 @@ export CHROMIUM
 
 pages=("$@")
 if [ ${#pages[@]} = 0 ]; then
-  for page in playground dashboard admin; do [ ! -f "$page.mjs" ] || pages+=("$page"); done
+  for page in playground dashboard admin docs; do [ ! -f "$page.mjs" ] || pages+=("$page"); done
 fi
 for page in "${pages[@]}"; do
   [ -f "$page.mjs" ] || die "there are no tests called $page"

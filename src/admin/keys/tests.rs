@@ -55,7 +55,9 @@ fn keys_are_found_by_id_and_by_the_name_of_their_client() {
     let rules = rules(&config);
     let mut stored = StoredClients::default();
     for name in ["carol", "carol", "dave"] {
-        let (Change::CreateKey { client, key }, _) = rules.create(name, &KeyTerms::default()).unwrap() else { panic!() };
+        let (Change::CreateKey { client, key }, _) = rules.create(name, &KeyTerms::default()).unwrap() else {
+            panic!()
+        };
         stored.clients.push(client);
         stored.keys.push(key);
     }

@@ -312,7 +312,8 @@ mod tests {
         };
         let server = server();
         let inputs = inputs();
-        let services = ParseServices { spool: &spool, server: &server, models: &models, inputs: &inputs, own_results: None };
+        let services =
+            ParseServices { spool: &spool, server: &server, models: &models, inputs: &inputs, own_results: None };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

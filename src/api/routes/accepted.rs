@@ -315,12 +315,14 @@ impl AcceptedRequest {
         }
         let head = self.foresee(state).await;
         let urls = self.urls.clone();
+        let entry = outcome.entry();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let events = match streaming.shape.completion() {
             Some(_) => Events::of_completion(streaming, urls),
             None => Events::new(streaming),
         };
         let mut response = events.into_response();
+        response.extensions_mut().insert(entry);
         head.add_to(response.headers_mut());
         Ok(response)
     }
@@ -334,8 +336,10 @@ impl AcceptedRequest {
         }
         let head = self.foresee(state).await;
         let urls = self.urls.clone();
+        let entry = outcome.entry();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let mut response = PaddedJson::new(streaming, urls).into_response();
+        response.extensions_mut().insert(entry);
         head.add_to(response.headers_mut());
         Ok(response)
     }

@@ -107,8 +107,11 @@ mod tests {
     #[test]
     fn a_client_sees_the_models_it_may_use() {
         let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned()].into());
-        let available =
-            AvailableModels { catalogue: &catalogue, allowed: Some(Arc::new(allowed)), api_kinds: ApiPolicy::Auto.api_kinds() };
+        let available = AvailableModels {
+            catalogue: &catalogue,
+            allowed: Some(Arc::new(allowed)),
+            api_kinds: ApiPolicy::Auto.api_kinds(),
+        };
         let ids: Vec<&str> = list(&available).data.into_iter().map(|entry| entry.id).collect();
         assert_eq!(ids, ["gpt-image-2"]);
         assert_eq!(one(&available, "openai/gpt-image-2").unwrap().id, "openai/gpt-image-2");

@@ -31,3 +31,19 @@ pub struct CheckArguments {
     #[arg(long)]
     pub forget: bool,
 }
+
+impl CheckArguments {
+    /// Returns the arguments of a live check with the default model that has been confirmed.
+    pub(crate) fn live_once() -> Self {
+        Self {
+            live: true,
+            models: Vec::new(),
+            yes: true,
+            max_usd: 0.0,
+            mask: false,
+            all_input_methods: false,
+            json: false,
+            forget: false,
+        }
+    }
+}

@@ -111,7 +111,8 @@ impl LimitPatch {
     /// One line that names the limit, its range and the value.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut limits = toml::Table::new();
-        let mut add = |name: &str, value: Option<toml::Value>| drop(value.map(|value| limits.insert(name.to_owned(), value)));
+        let mut add =
+            |name: &str, value: Option<toml::Value>| drop(value.map(|value| limits.insert(name.to_owned(), value)));
         let count = |value: Option<Option<u32>>| value.flatten().map(|count| toml::Value::Integer(count.into()));
         let money = |value: Option<Option<f64>>| value.flatten().map(toml::Value::Float);
         add("requests_per_minute", count(self.requests_per_minute));

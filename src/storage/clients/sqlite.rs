@@ -23,8 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const AUDIT_MAX: i64 = 100_000;
 
 /// The condition for a key that is valid at the time `?1`.
-const VALID: &str =
-    "revoked_ms IS NULL AND ifnull(expires_ms, ?1 + 1) > ?1 AND ifnull(grace_ends_ms, ?1 + 1) > ?1";
+const VALID: &str = "revoked_ms IS NULL AND ifnull(expires_ms, ?1 + 1) > ?1 AND ifnull(grace_ends_ms, ?1 + 1) > ?1";
 
 /// The condition for a key that has not ended before the time `?1`.
 const NOT_ENDED: &str =
@@ -236,11 +235,8 @@ fn apply(to: &Transaction<'_>, change: &Change, at: Timestamp) -> Result<Option<
 }
 
 fn insert_key(to: &Transaction<'_>, key: &StoredKey, at: Timestamp) -> Result<(), ClientStoreError> {
-    let valid: usize = to.query_row(
-        &format!("SELECT count(*) FROM client_keys WHERE {VALID}"),
-        [at.millis()],
-        |row| row.get(0),
-    )?;
+    let valid: usize =
+        to.query_row(&format!("SELECT count(*) FROM client_keys WHERE {VALID}"), [at.millis()], |row| row.get(0))?;
     if valid >= KEYS_MAX {
         return Err(ClientStoreError::TooManyKeys);
     }
@@ -319,9 +315,7 @@ fn described(from: &Connection, change: &Change) -> rusqlite::Result<(&'static s
 }
 
 fn revision(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("SELECT value FROM meta WHERE key = 'clients_revision'")?
-        .query_row((), |row| row.get(0))
+    connection.prepare_cached("SELECT value FROM meta WHERE key = 'clients_revision'")?.query_row((), |row| row.get(0))
 }
 
 fn all<T>(

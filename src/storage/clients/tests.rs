@@ -144,7 +144,10 @@ async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
     assert_eq!(state.clients[0].weight, Some(3.0));
     assert_eq!(state.paused_accounts, BTreeSet::new());
     let [command] = &state.commands[..] else { panic!("{:?}", state.commands) };
-    assert_eq!((&command.command, store.command_outcome(command.id).unwrap()), (&Command::ForgetAccount(account), None));
+    assert_eq!(
+        (&command.command, store.command_outcome(command.id).unwrap()),
+        (&Command::ForgetAccount(account), None)
+    );
     store.end_command(command.id, "done", NOW).unwrap();
     store.end_command(command.id, "twice", NOW).unwrap();
     assert_eq!(store.command_outcome(command.id).unwrap().as_deref(), Some("done"));

@@ -1,2 +1,138 @@
-import { byId } from "./dom.js";
-byId("main");
+// The playground: the key, the request, and what hangs together.
+import { byId, fill, make } from "./dom.js";
+import { ApiError, forgetKey, storedKey, useKey } from "./api.js";
+import * as gallery from "./gallery.js";
+import * as jobs from "./jobs.js";
+import { editMask } from "./mask.js";
+import { chosen, estimate, loadModels, priceText, takesMask } from "./models.js";
+import * as pictures from "./pictures.js";
+import * as plug from "./plug.js";
+
+const DRAFT = "gateway-draft";
+/** The key of every sandbox. */
+const SANDBOX_KEY = "sk-sandbox";
+
+let refreshPlug = () => {};
+
+/** Returns the request that the form describes, or null while it has no prompt. */
+function filled() {
+  const prompt = byId("prompt").value.trim();
+  if (!prompt) return null;
+  const mask = takesMask() ? pictures.currentMask() : null;
+  return { prompt, values: chosen(), pictures: pictures.pictures(), mask, anew: byId("anew").checked };
+}
+
+/** Updates what follows from the form: the button, the price, the state of the mask, the draft. */
+function refresh() {
+  const chosenPictures = pictures.pictures();
+  byId("send").textContent = chosenPictures.length ? "Edit" : "Generate";
+  byId("price").textContent = priceText(estimate());
+  sessionStorage.setItem(DRAFT, JSON.stringify({ prompt: byId("prompt").value, values: chosen() }));
+  const mask = pictures.currentMask();
+  const maskButton = byId("thumbnails").querySelector(".mask");
+  if (maskButton) {
+    maskButton.disabled = !takesMask();
+    maskButton.title = takesMask() ? "Draw what may change" : `${byId("model").value} takes no mask`;
+  }
+  byId("mask-state").hidden = !mask;
+  if (mask) {
+    fill(byId("mask-state"),
+      make("span", { class: `badge ${takesMask() ? "accent" : "warn"}` }, takesMask() ? "Mask on the first picture" : `The mask is left out: ${byId("model").value} takes none`),
+      make("button", { type: "button", class: "small quiet", onclick: () => pictures.setMask(null) }, "Remove mask"));
+  }
+  refreshPlug();
+}
+
+function refuse(text) {
+  showProblem(make("p", {}, text));
+}
+
+function showProblem(...content) {
+  const place = byId("request-problem");
+  place.hidden = !content.length;
+  fill(place, content);
+}
+
+async function send() {
+  showProblem();
+  const request = filled();
+  if (!request) {
+    refuse("Say in the prompt what should be made.");
+    byId("prompt").focus();
+    return;
+  }
+  try {
+    await jobs.submit(request, await pictures.keptCopy());
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) askForKey(error.message);
+    else showProblem(jobs.problem(error, "Not sent"));
+  }
+}
+
+function askForKey(problem = "") {
+  byId("key-section").hidden = false;
+  byId("workspace").hidden = true;
+  byId("change-key").hidden = true;
+  byId("key-problem").hidden = !problem;
+  byId("key-problem").textContent = problem;
+  byId("key").focus();
+}
+
+/** Tries a key, and opens the workspace with it. */
+async function enter(key) {
+  useKey(key);
+  try {
+    const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "{}");
+    const models = await loadModels(refresh, draft.values);
+    if (!models.length) throw new Error("This key may use no model of this gateway. Ask the operator which models it is for.");
+    byId("prompt").value ||= draft.prompt ?? "";
+    gallery.setUp(models);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) forgetKey();
+    askForKey(error.message);
+    return;
+  }
+  byId("key-section").hidden = true;
+  byId("workspace").hidden = false;
+  byId("change-key").hidden = false;
+  refresh();
+  await Promise.all([jobs.findAgain().catch((error) => showProblem(jobs.problem(error, "Earlier jobs cannot be shown"))), gallery.reload()]);
+}
+
+/** Says when this is a sandbox, and offers its key. */
+async function lookAround(known) {
+  const response = await fetch("health").catch(() => null);
+  if (response?.headers.get("x-gateway-sandbox") !== "true") return;
+  byId("sandbox").hidden = false;
+  if (known || byId("key").value) return;
+  byId("key").value = SANDBOX_KEY;
+  byId("key-hint").textContent = "This is a sandbox, and its key is filled in. Real keys stay in this tab, and are forgotten when the tab closes.";
+}
+
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const key = byId("key").value.trim();
+  byId("key").value = "";
+  if (key) enter(key);
+});
+byId("change-key").addEventListener("click", () => {
+  forgetKey();
+  location.reload();
+});
+byId("request").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+byId("request").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  send();
+});
+byId("prompt").addEventListener("input", refresh);
+pictures.setUp(refresh, refuse, (item) => editMask(item, pictures.currentMask(), refuse));
+jobs.setUp(() => gallery.reload());
+refreshPlug = plug.setUp(byId("plug"), { filled, defaults: chosen, priceOf: estimate, changed: () => gallery.reload() });
+
+const key = storedKey();
+lookAround(key);
+if (key) enter(key);

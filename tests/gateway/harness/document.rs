@@ -86,7 +86,11 @@ impl Document {
         let response = operation["responses"].get(status.to_string()).ok_or("no such status")?;
         let response = self.resolved(response);
         self.check_headers(response, headers)?;
-        output::keep("operations", format!("{name} {template} {status}").as_bytes());
+        let error = if status < 400 { Value::Null } else { serde_json::from_slice(body).unwrap_or_default() };
+        output::keep(
+            "operations",
+            format!("{name} {template} {status} {}", error["error"]["code"].as_str().unwrap_or("ok")).as_bytes(),
+        );
         // The HTTP library refuses without a body, and so do the operator's pages.
         if method == Method::HEAD || (body.is_empty() && response.get("content").is_none()) {
             return Ok(());

@@ -1,6 +1,7 @@
 //! The program itself, with the environment that a test gives it and nothing else.
 
 use std::fs::File;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -86,7 +87,18 @@ impl Program {
 
     /// Runs the program to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Run {
+        self.run_with_input(arguments, "").await
+    }
+
+    /// Runs the program to its end, with a text on its standard input.
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Run {
         let mut command = self.command(arguments);
+        if !input.is_empty() {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(input.as_bytes()).unwrap();
+            file.rewind().unwrap();
+            command.stdin(file);
+        }
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         output::keep("runs", &[output.stdout.as_slice(), &output.stderr].concat());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -62,7 +62,8 @@ impl Forms {
             HeaderMap::from_iter([(CONTENT_TYPE, "multipart/form-data; boundary=B".parse().expect("a header"))]);
         let Config { catalogue, upstream, server, .. } = &self.config;
         let models = AvailableModels { catalogue, allowed: None, api_kinds: upstream.api.api_kinds() };
-        let services = ParseServices { spool: &self.spool, server, models: &models, inputs: &self.inputs, own_results: None };
+        let services =
+            ParseServices { spool: &self.spool, server, models: &models, inputs: &self.inputs, own_results: None };
         let body = Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, Infallible>)));
         let valid = self.runtime.block_on(parse(&self.limits, &headers, None, body, services));
         ParsedForm(valid.expect("a valid form").request)

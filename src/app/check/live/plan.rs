@@ -73,7 +73,7 @@ impl Plan {
     }
 
     /// Returns what all purchases cost together, at most.
-    pub(super) fn usd(&self) -> f64 {
+    pub(in crate::app::check) fn usd(&self) -> f64 {
         self.purchases.iter().map(|purchase| purchase.estimate.0).sum()
     }
 

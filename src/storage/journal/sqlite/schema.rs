@@ -366,7 +366,17 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
         (0, _) => {
-            vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA, UNFINISHED_INDEX, CONTENTS, CLIENT_JOBS, CLIENTS]
+            vec![
+                SCHEMA,
+                INDEXES,
+                UPSTREAM_IDS,
+                RESULT_INDEXES,
+                USED_QUOTA,
+                UNFINISHED_INDEX,
+                CONTENTS,
+                CLIENT_JOBS,
+                CLIENTS,
+            ]
         }
         (SCHEMA_VERSION, _) => return Ok((connection, check)),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),

@@ -205,6 +205,18 @@ CREATE TABLE contents (             -- the bytes of small pictures, which have n
 ) STRICT;
 ";
 
+/// From version 8 to 9, as its gateway did it.
+const DELETED: &str = "
+ALTER TABLE jobs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_by_client ON jobs (client) WHERE deleted = 0;
+CREATE TABLE prompts (              -- only with storage.keep_prompts, until the result is evicted
+    job_id TEXT PRIMARY KEY,
+    prompt TEXT NOT NULL,
+    kept_running_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX prompts_by_time ON prompts (kept_running_ms);
+";
+
 /// Leaves a database of `version` in `path`.
 fn create(path: &Path, version: usize) -> Connection {
     let rows = ROWS.replace("$print", &Digest::of(b"request").to_string());
@@ -213,7 +225,8 @@ fn create(path: &Path, version: usize) -> Connection {
         5 => format!("BEGIN; {FORWARD} COMMIT;"),
         6 => format!("BEGIN; {FORWARD} {FORMATS} COMMIT;"),
         7 => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} COMMIT;"),
-        _ => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} COMMIT;"),
+        8 => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} COMMIT;"),
+        _ => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} {DELETED} COMMIT;"),
     };
     let connection = Connection::open(path).unwrap();
     let script = format!("{VERSION_4} {rows} {steps} PRAGMA user_version = {version};");

@@ -1,0 +1,162 @@
+//! The files that pictures are saved in: named and checked before anything is bought, and written whole or not at all.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::arguments::FileFormat;
+
+/// Before the `umask` of the user.
+const FILE_MODE: u32 = 0o666;
+
+/// Where pictures are saved.
+#[derive(Debug)]
+pub(super) struct Output {
+    base: PathBuf,
+    format: Option<FileFormat>,
+    replaces: bool,
+}
+
+impl Output {
+    /// Plans the files for a number of pictures, and checks that they can be written.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in one line.
+    pub(super) fn planned(
+        output: Option<&Path>,
+        default_name: &str,
+        format: Option<FileFormat>,
+        count: u8,
+        replaces: bool,
+    ) -> Result<Self, String> {
+        let default = || format!("{default_name}.{}", format.unwrap_or(FileFormat::Png).name());
+        let base = match output {
+            None => PathBuf::from(default()),
+            Some(path) if path.is_dir() => path.join(default()),
+            Some(path) => path.to_owned(),
+        };
+        let ending = base.extension().and_then(|ending| FileFormat::of_ending(&ending.to_string_lossy()));
+        if let (Some(ending), Some(format)) = (ending, format)
+            && ending != format
+        {
+            return Err(format!("{} does not end as --format {} does", base.display(), format.name()));
+        }
+        if base.file_name().is_none() {
+            return Err(format!("{} is no name of a file", base.display()));
+        }
+        check_folder(&base)?;
+        let output = Self { base, format: format.or(ending), replaces };
+        for path in output.names(usize::from(count)) {
+            output.check(&path)?;
+        }
+        Ok(output)
+    }
+
+    /// Returns the encoding that the names promise.
+    pub(super) fn format(&self) -> Option<FileFormat> {
+        self.format
+    }
+
+    /// Returns the name for a single picture.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Writes the pictures. Returns their files.
+    ///
+    /// # Errors
+    ///
+    /// Which file could not be written, and why. Those before it are there.
+    pub(super) fn write(&self, pictures: &[Vec<u8>]) -> Result<Vec<PathBuf>, String> {
+        let names = self.names(pictures.len());
+        for (path, bytes) in names.iter().zip(pictures) {
+            self.check(path)?;
+            self.write_one(path, bytes).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        }
+        Ok(names)
+    }
+
+    fn write_one(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        let mut file = builder.permissions(Permissions::from_mode(FILE_MODE)).tempfile_in(folder(path))?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        // Another program may have made the file meanwhile.
+        let kept = if self.replaces { file.persist(path) } else { file.persist_noclobber(path) };
+        kept.map(drop).map_err(|error| error.error)
+    }
+
+    /// Fails when a file is there that must not be replaced.
+    fn check(&self, path: &Path) -> Result<(), String> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Err(format!("{} is a folder", path.display())),
+            Ok(_) if !self.replaces => Err(format!("{} exists; --force replaces it", path.display())),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns the names for a number of pictures: `out.png`, or `out-1.png` and so on.
+    fn names(&self, count: usize) -> Vec<PathBuf> {
+        if count <= 1 {
+            return vec![self.base.clone()];
+        }
+        let stem = self.base.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let ending = self.base.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+        (1..=count).map(|number| self.base.with_file_name(format!("{stem}-{number}{ending}"))).collect()
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Fails when no file can be made beside `path`.
+fn check_folder(path: &Path) -> Result<(), String> {
+    let folder = folder(path);
+    if !folder.is_dir() {
+        return Err(format!("the folder {} does not exist", folder.display()));
+    }
+    // The file is removed at once; permissions alone do not say whether the disk is writable.
+    tempfile::tempfile_in(folder).map(drop).map_err(|error| format!("{} cannot be written: {error}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_pictures_are_numbered_and_no_file_is_replaced_by_accident() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out.png");
+        let plan = |count, replaces| Output::planned(Some(&out), "cat-edited", None, count, replaces);
+        let several = plan(2, false).unwrap();
+        let files = several.write(&[vec![1], vec![2]]).unwrap();
+        assert_eq!(files, [folder.path().join("out-1.png"), folder.path().join("out-2.png")]);
+        assert_eq!(fs::read(&files[1]).unwrap(), [2]);
+        assert!(plan(2, false).unwrap_err().contains("out-1.png exists; --force replaces it"));
+        plan(2, true).unwrap().write(&[vec![3], vec![4]]).unwrap();
+        assert_eq!(fs::read(&files[1]).unwrap(), [4]);
+
+        let one = plan(1, false).unwrap();
+        fs::write(&out, "made meanwhile").unwrap();
+        assert!(one.write(&[vec![5]]).unwrap_err().contains("exists"));
+        assert_eq!(fs::read(&out).unwrap(), b"made meanwhile");
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 3, "nothing else is left: {names:?}");
+    }
+
+    #[test]
+    fn the_ending_chooses_the_format_and_a_folder_gets_the_default_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan =
+            |name: &str, format| Output::planned(Some(&folder.path().join(name)), "cat-edited", format, 1, false);
+        assert_eq!(plan("a.JPG", None).unwrap().format(), Some(FileFormat::Jpeg));
+        assert_eq!(plan("a.dat", Some(FileFormat::Webp)).unwrap().format(), Some(FileFormat::Webp));
+        assert!(plan("a.png", Some(FileFormat::Webp)).unwrap_err().contains("--format webp"));
+        assert!(plan("nowhere/a.png", None).unwrap_err().contains("nowhere does not exist"));
+        let inside = Output::planned(Some(folder.path()), "cat-edited", Some(FileFormat::Jpeg), 1, false).unwrap();
+        assert_eq!(inside.base(), folder.path().join("cat-edited.jpeg"));
+    }
+}

@@ -1,0 +1,113 @@
+// The gallery: the client's own jobs, the newest first, with filters.
+import { byId, clock, dollars, fill, make } from "./dom.js";
+import { call, getJson, thumbnail } from "./api.js";
+import { forget, open } from "./jobs.js";
+
+const PAGE = 24;
+const WORDS = { completed: "done", failed: "failed", cancelled: "cancelled", queued: "waiting", submitting: "being submitted", processing: "being made" };
+const LOOKS = { completed: "good", failed: "bad", cancelled: "", queued: "accent", submitting: "accent", processing: "accent" };
+
+let last = null;
+let more = false;
+/** Counts loads: an answer to an earlier question is dropped. */
+let question = 0;
+let loading = false;
+let isSetUp = false;
+
+export function setUp(models) {
+  fill(byId("filter-model"), make("option", { value: "" }, "every model"), models.map((id) => make("option", { value: id }, id)));
+  if (isSetUp) return;
+  isSetUp = true;
+  let typing;
+  byId("filter-text").addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(reload, 300);
+  });
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  for (const name of ["filter-model", "filter-state"]) byId(name).addEventListener("change", reload);
+  byId("gallery-more").addEventListener("click", () => load());
+  new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && load(), { rootMargin: "400px" }).observe(byId("gallery-more"));
+}
+
+/** Loads the first page again. What is shown stays until the answer is there. */
+export async function reload() {
+  [last, more] = [null, true];
+  question += 1;
+  loading = false;
+  await load(true);
+}
+
+async function load(anew = false) {
+  if (loading || !more) return;
+  loading = true;
+  const asked = question;
+  const query = new URLSearchParams({ limit: String(PAGE) });
+  const filters = { after: last, q: byId("filter-text").value.trim(), model: byId("filter-model").value, status: byId("filter-state").value };
+  for (const [name, value] of Object.entries(filters)) if (value) query.set(name, value);
+  try {
+    const page = await getJson(`v1/predictions?${query}`);
+    if (asked !== question) return;
+    const items = byId("gallery-items");
+    if (anew) items.replaceChildren();
+    items.append(...page.data.map(itemOf));
+    [last, more] = [page.last_id ?? last, page.has_more && page.last_id !== null];
+    const filtered = filters.q || filters.model || filters.status;
+    byId("gallery-state").textContent = items.children.length ? "" : filtered ? "Nothing fits these filters." : "Nothing yet. What you make appears here, also from other programs with this key.";
+  } catch (error) {
+    if (asked !== question) return;
+    byId("gallery-state").textContent = error.message;
+  }
+  loading = false;
+  byId("gallery-more").hidden = !more;
+}
+
+function itemOf(job) {
+  const name = job.prompt ?? `${job.task === "edit" ? "Edit" : "Picture"} by ${job.model}`;
+  const address = job.result?.data?.find(({ url }) => url)?.url;
+  const count = job.result?.data?.length ?? 0;
+  const show = async () => {
+    try {
+      await open(job.id);
+    } catch (error) {
+      byId("gallery-state").textContent = error.message;
+    }
+  };
+  const picture = address ? make("img", { src: thumbnail(address, 256), alt: "", loading: "lazy", decoding: "async" }) : make("span", { class: "no-preview" }, WORDS[job.status]);
+  const item = make("li", { class: "tile" },
+    make("button", { type: "button", class: "tile-open", "aria-label": `Open ${name}, ${WORDS[job.status]}`, onclick: show },
+      picture,
+      count > 1 && make("span", { class: "badge count" }, `${count} pictures`)),
+    make("p", { class: "tile-name", title: name }, name),
+    make("p", { class: "small muted row" },
+      make("span", { class: `badge ${LOOKS[job.status]}` }, WORDS[job.status]),
+      make("span", {}, clock(job.created)),
+      typeof job.cost_usd === "number" && make("span", { class: "number" }, dollars(job.cost_usd)),
+      make("button", { type: "button", class: "small quiet end-of-row", "aria-label": `Delete ${name}`, onclick: () => remove(job, item) }, "Delete")));
+  return item;
+}
+
+async function remove(job, item) {
+  const underWay = ["queued", "submitting", "processing"].includes(job.status);
+  const text = underWay ? "A job is cancelled while it is queued. One that is bought goes on, and is not refunded." : "Its pictures and its prompt are removed from the gateway. What it cost stays in the ledger.";
+  if (!(await confirmed(underWay ? "Cancel this job?" : "Delete this job?", text, underWay ? "Cancel the job" : "Delete"))) return;
+  try {
+    await call(`v1/predictions/${job.id}`, { method: "DELETE" });
+    const next = (item.nextElementSibling ?? item.previousElementSibling)?.querySelector(".tile-open");
+    item.remove();
+    forget(job.id);
+    (next ?? byId("filter-text")).focus();
+    byId("gallery-state").textContent = underWay ? "Cancelled." : "Deleted.";
+  } catch (error) {
+    byId("gallery-state").textContent = error.message;
+  }
+}
+
+function confirmed(title, text, action) {
+  const dialog = byId("confirm");
+  byId("confirm-title").textContent = title;
+  byId("confirm-text").textContent = text;
+  byId("confirm-yes").textContent = action;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
