@@ -89,6 +89,8 @@ pub(crate) struct ApiServices {
     pub(crate) input_urls: Option<InputUrls>,
     /// Signs the addresses of results; the same after a restart.
     pub(crate) signing_key: [u8; 32],
+    /// Memory for thumbnails of results.
+    pub(crate) thumbnail_bytes_max: u64,
     /// Marks every response as made by the sandbox.
     pub(crate) sandbox: bool,
     pub(crate) logged_requests: LoggedRequests,
@@ -124,6 +126,7 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         api_policy,
         input_urls,
         signing_key,
+        thumbnail_bytes_max,
         sandbox,
         logged_requests,
         recent,
@@ -133,7 +136,7 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
     let request_log = RequestLog::new(sandbox, logged_requests, &metrics, recent.clone());
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
     let outcomes = ResponseOutcomes::new(&metrics, recent);
-    let converter = PictureConverter::new(&server.conversions, &metrics);
+    let converter = PictureConverter::new(&server.conversions, thumbnail_bytes_max, &metrics);
     let inputs = InputConverter::new(&server.conversions, &metrics);
     let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);
     let server = Arc::new(server);

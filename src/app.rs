@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, Administration};
+use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::config::{self, Config, ServerConfig};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
@@ -120,7 +120,7 @@ impl Gateway {
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { mut server, mut operator, upstream, log, .. } = config;
+        let Config { mut server, mut operator, upstream, cache, log, .. } = config;
         // Names are resolved by now, and ports chosen.
         (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
         let hosts =
@@ -138,25 +138,32 @@ impl Gateway {
             recent: recent.clone(),
             sandbox,
             api: api_address(&server, client_address),
-            administration: false,
+            administration: operator.admin_token.is_some(),
         };
         let api = api::service(api::ApiServices {
             engine,
             admission,
             webhooks,
-            catalogue,
+            catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             server,
             api_policy: upstream.api,
             input_urls,
             signing_key,
+            thumbnail_bytes_max: cache.thumbnail_bytes_max,
             sandbox,
             logged_requests: log.requests,
             recent,
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        serving.start(api, Arc::new(operator::router(modules.sources(), hosts)));
+        let state = AdminState::new(
+            administration.clone(),
+            operator.admin_token.as_ref(),
+            Arc::clone(&catalogue),
+            Arc::new(SystemClock),
+        );
+        serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
         Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
     }
 

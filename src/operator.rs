@@ -113,8 +113,8 @@ fn table(document: &Arc<Document>) -> Vec<Route<Sources>> {
     ]
 }
 
-/// Returns the routes of the operator's pages.
-pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
+/// Returns the routes of the operator's pages, and those of the administration.
+pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router) -> Router {
     let document = Arc::new(Document::of_operator());
     let add = |router, route: Route<Sources>| route.at(route.path, router);
     table(&document)
@@ -122,6 +122,7 @@ pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
         .fold(Router::new(), add)
         .fallback(not_here)
         .with_state(sources)
+        .merge(administration)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
         .layer(middleware::map_response(restrict))
 }

@@ -355,7 +355,7 @@ impl ResultCache {
         }
     }
 
-    /// Opens one picture of a stored job; `None` when it does not exist, or not any more.
+    /// Opens one picture of a stored job; `None` when it does not exist, or not any more, or its client is not `allowed`.
     ///
     /// # Errors
     ///
@@ -364,9 +364,10 @@ impl ResultCache {
         &self,
         job: JobId,
         index: usize,
+        allowed: impl Fn(&ClientId) -> bool,
     ) -> Option<Result<(StoredPicture, Arc<dyn ByteSource>), StoredJob>> {
         let stored = self.journal.job(job).await.ok()??;
-        if stored.evicted {
+        if stored.evicted || !allowed(&stored.record.client) {
             return None;
         }
         let picture = *stored_result(&stored)?.pictures.get(index)?;

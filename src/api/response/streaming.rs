@@ -40,7 +40,7 @@ pub(crate) struct StreamingResponse {
     pub(crate) heartbeat: Duration,
     pub(crate) connection: ConnectionHandle,
     /// Counts against the limits of concurrent requests until the response ends.
-    pub(crate) _permit: Permit,
+    pub(crate) permit: Permit,
     pub(crate) outcome: ResponseOutcome,
 }
 
@@ -64,6 +64,12 @@ impl StreamingResponse {
             Ok(converter.prepare_all(&pictures, sources, conversion).await)
         }
         .boxed()
+    }
+
+    /// Returns the error for a client whose keys were revoked while it waited, and records its code.
+    pub(crate) fn revoked(&mut self) -> ApiError {
+        self.outcome.code = ApiError::WrongKey.code();
+        ApiError::WrongKey
     }
 
     /// Returns the error for a request that got no picture, and records its code.

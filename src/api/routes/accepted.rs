@@ -70,6 +70,8 @@ pub(super) fn create(
             Ok(accepted) => accepted.respond(&state, &client).await,
             Err(error) => Err(error),
         };
+        // Revoked meanwhile: the job goes on and its result is stored, and this client does not get it.
+        let result = if state.admission.has_key(&client) { result } else { Err(ApiError::WrongKey) };
         let mut response = result.unwrap_or_else(IntoResponse::into_response);
         rate::add_headers(&state.admission, &client, response.headers_mut());
         response.extensions_mut().insert(*log);
@@ -383,7 +385,7 @@ impl AcceptedRequest {
             deadline,
             heartbeat,
             connection,
-            _permit: permit,
+            permit,
             outcome,
         }
     }
