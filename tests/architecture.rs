@@ -37,7 +37,7 @@ const ARROWS: Arrows<'_> = Arrows {
         ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage", "openapi"]),
         ("admission", &["storage"]),
         // Changes while the gateway runs: of clients and accounts, of purchases, of the configuration.
-        ("admin", &["admission", "budget", "server", "storage", "web"]),
+        ("admin", &["admission", "budget", "server", "storage", "web", "openapi"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
         ("polling", &[]),

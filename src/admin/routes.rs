@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -35,6 +34,7 @@ use super::keys::{KeyRules, KeyTerms, list_keys, parse_duration, parse_expiry};
 use super::{Administration, forms};
 use crate::config::{LimitPatch, Secret};
 use crate::model::{AccountId, Catalogue, Clock, PurchaseId, Timestamp};
+use crate::openapi::Route;
 use crate::storage::clients::{Actor, AuditLine, Change};
 use crate::storage::journal::Resolution;
 
@@ -67,18 +67,28 @@ impl AdminState {
     }
 }
 
+/// Returns the routes for programs; the OpenAPI document is compared with them.
+fn table() -> Vec<Route<AdminState>> {
+    vec![
+        Route::get("/admin/keys", list),
+        Route::post("/admin/keys", create),
+        Route::patch("/admin/keys/{id}", update),
+        Route::delete("/admin/keys/{id}", revoke),
+        Route::post("/admin/keys/{id}/rotate", rotate),
+        Route::get("/admin/purchases", purchases),
+        Route::post("/admin/purchases/{id}/resolve", resolve),
+        Route::get("/admin/accounts", accounts),
+        Route::post("/admin/accounts/{name}/{action}", account),
+        Route::post("/admin/reload", reload),
+        Route::get("/admin/audit", audit),
+    ]
+}
+
 /// Returns the routes of the administration.
 pub(crate) fn router(state: AdminState) -> Router {
-    let api = Router::new()
-        .route("/admin/keys", get(list).post(create))
-        .route("/admin/keys/{id}", patch(update).delete(revoke))
-        .route("/admin/keys/{id}/rotate", post(rotate))
-        .route("/admin/purchases", get(purchases))
-        .route("/admin/purchases/{id}/resolve", post(resolve))
-        .route("/admin/accounts", get(accounts))
-        .route("/admin/accounts/{name}/{action}", post(account))
-        .route("/admin/reload", post(reload))
-        .route("/admin/audit", get(audit))
+    let api = table()
+        .iter()
+        .fold(Router::new(), |router, route| route.at(route.path, router))
         .route("/admin/{*path}", axum::routing::any(async || AdminError::unknown_route()))
         .method_not_allowed_fallback(async || AdminError::wrong_method())
         .layer(middleware::from_fn_with_state(state.clone(), require_access));
@@ -256,7 +266,8 @@ async fn reload(State(state): State<AdminState>) -> Answer {
     Ok(Json(body).into_response())
 }
 
-async fn audit(State(state): State<AdminState>, query: Query<AuditQuery>) -> Answer {
+async fn audit(State(state): State<AdminState>, query: Result<Query<AuditQuery>, QueryRejection>) -> Answer {
+    let Query(query) = query.map_err(|_| AdminError::invalid("limit", "it and 'before' must be whole numbers"))?;
     let limit = query.limit.unwrap_or(AUDIT_LINES).clamp(1, AUDIT_LINES_MAX);
     // One more says whether there are more.
     let mut lines = state.administration.audit(query.before, limit + 1).await?;
@@ -356,5 +367,23 @@ impl AdminState {
             view["key"] = json!(secret.expose());
         }
         Ok(view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openapi::Document;
+    use crate::openapi::test_support::differences;
+
+    #[test]
+    fn the_document_has_these_routes_and_no_others() {
+        let document = Document::of_operator();
+        let mut routes = table();
+        routes.extend(forms::table());
+        let is_own = |path: &str| path.starts_with("/admin");
+        assert_eq!(differences(&document, &routes, is_own), Vec::<String>::new());
+        routes.remove(0);
+        assert_eq!(differences(&document, &routes, is_own), ["get /admin/keys"]);
     }
 }

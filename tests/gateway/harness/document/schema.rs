@@ -82,6 +82,12 @@ impl<'a> Schemas<'a> {
                 return Err(format!("{place}/{name} is required and missing"));
             }
         }
+        if schema["additionalProperties"].is_object() {
+            let mut each = members.iter();
+            return each.try_for_each(|(name, member)| {
+                self.check(&schema["additionalProperties"], member, &format!("{place}/{name}"))
+            });
+        }
         let Some(known) = schema["properties"].as_object() else { return Ok(()) };
         // A schema that only adds to another one has no type.
         let is_closed = schema.get("type").is_some() && schema["additionalProperties"] != true;
