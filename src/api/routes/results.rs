@@ -76,7 +76,7 @@ async fn thumbnail(
     width: ThumbnailWidth,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let opened = state.engine.picture(job, index).await;
+    let opened = state.engine.picture(job, index, |client| state.admission.has_key(client)).await;
     let opened = opened.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
     let (picture, source) = opened.ok_or(ApiError::ResultGone)?;
     let etag = width.etag(&picture);
