@@ -37,6 +37,9 @@ async function choose(page, names = ["disc.png"], bytes = picture) {
   await until("thumbnails", async () => (await page.getByRole("list", { name: "Chosen pictures" }).getByRole("listitem").count()) >= names.length);
 }
 
+/** Waits until a job is bought: before, the list of stages names this one, too. */
+const beingMade = (page) => page.locator('[aria-current="step"]', { hasText: "Being made" }).first().waitFor();
+
 async function edit(page, prompt) {
   await choose(page);
   await field(page, "textbox", "Prompt").fill(prompt);
@@ -87,7 +90,7 @@ test("an edit: controls of the model, progress, the result, the same again from 
   await field(page, "textbox", "Prompt").fill("make it a winter night");
   await page.keyboard.press("Control+Enter");
   await page.getByRole("progressbar").waitFor();
-  await page.getByText("Being made", { exact: true }).waitFor();
+  await beingMade(page);
   await shot(page, "working");
   await assertAccessible(page, "while a picture is made");
   await result(page).waitFor({ timeout: 30_000 });
@@ -146,7 +149,7 @@ test("leaving the page loses nothing", async () => {
   const watched = await playground({ speed: SLOW });
   const { page, context } = watched;
   await edit(page, "a job that goes on alone");
-  await page.getByText("Being made", { exact: true }).waitFor();
+  await beingMade(page);
   await page.goto("about:blank");
   await page.goto(gateway.api);
   await page.getByRole("article", { name: "Job: a job that goes on alone" }).getByRole("progressbar").waitFor();
@@ -165,7 +168,7 @@ test("a lost connection is said, and the job is found again when the gateway is 
   const watched = await playground({ speed: SLOW, ignore: [/Failed to load resource/, /ERR_/] });
   const { page, context } = watched;
   await edit(page, "a job that outlasts a lost connection");
-  await page.getByText("Being made", { exact: true }).waitFor();
+  await beingMade(page);
   await context.setOffline(true);
   await page.getByText(/connection broke|does not answer/i).first().waitFor({ timeout: 30_000 });
   await context.setOffline(false);
