@@ -1,5 +1,8 @@
 // The playground and gallery in a browser, as a person uses them.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { Gateway, SANDBOX_KEY, assertAccessible, assertClean, assertFits, openPage, pngPicture, shot, startBrowser, until } from "./lib.mjs";
 
@@ -116,6 +119,32 @@ test("an edit: controls of the model, progress, the result, the same again from 
   assert.equal(await bought(), before, "the second request bought nothing");
   assert.equal(await page.getByRole("article").count(), 1, "one job has one card");
   assert.ok(watched.bytes < 150_000, `the page has ${watched.bytes} bytes`);
+  assertClean(watched);
+  await watched.close();
+});
+
+test("code and clipboard: the command line asks for the very same, and gets the stored result", async () => {
+  const watched = await playground({ permissions: ["clipboard-read", "clipboard-write"] });
+  const { page } = watched;
+  const prompt = `it's "snow" & $HOME; \\ \`ice\``;
+  await field(page, "combobox", "Quality").selectOption("low");
+  await edit(page, prompt);
+  await result(page).waitFor({ timeout: 20_000 });
+  const card = page.getByRole("article").first();
+  await card.getByText("As code").click();
+  const code = await card.getByLabel("Code").textContent();
+  const [command] = code.split(" \\\n  | jq");
+  writeFileSync(path.join(gateway.folder, "disc.png"), picture);
+  const answer = execFileSync("bash", ["-c", `${command} -D - -o /dev/null`], { cwd: gateway.folder, env: { ...process.env, GATEWAY_KEY: SANDBOX_KEY }, encoding: "utf8" });
+  assert.match(answer, /^x-gateway-cache: hit/im, `${command}\n${answer}`);
+  for (const kind of ["Python", "Node"]) {
+    await card.getByRole("button", { name: kind, exact: true }).click();
+    assert.ok((await card.getByLabel("Code").textContent()).includes(`prompt${kind === "Python" ? "=" : ": "}${JSON.stringify(prompt)}`), kind);
+  }
+  await field(card, "button", "Copy").click();
+  await card.getByText("Copied.").waitFor();
+  const types = await page.evaluate(async () => (await navigator.clipboard.read()).flatMap(({ types }) => types));
+  assert.deepEqual(types, ["image/png"]);
   assertClean(watched);
   await watched.close();
 });
