@@ -88,7 +88,11 @@ pub(crate) mod test_support {
     use super::{Document, Route, document};
 
     /// Returns the operations with such paths that a document has and a listener has not, and the reverse.
-    pub(crate) fn differences<S>(document: &Document, routes: &[Route<S>], is_compared: fn(&str) -> bool) -> Vec<String> {
+    pub(crate) fn differences<S>(
+        document: &Document,
+        routes: &[Route<S>],
+        is_compared: fn(&str) -> bool,
+    ) -> Vec<String> {
         let document: serde_json::Value = serde_json::from_slice(&document.0.json).unwrap();
         let paths = document["paths"].as_object().unwrap();
         let described: BTreeSet<String> = paths
@@ -96,9 +100,8 @@ pub(crate) mod test_support {
             .filter(|(path, _)| is_compared(path))
             .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| format!("{method} {path}")))
             .collect();
-        let operation = |route: &Route<S>| {
-            format!("{} {}", route.method.as_str().to_lowercase(), route.path.replace("{*", "{"))
-        };
+        let operation =
+            |route: &Route<S>| format!("{} {}", route.method.as_str().to_lowercase(), route.path.replace("{*", "{"));
         let served: BTreeSet<String> = routes.iter().map(operation).collect();
         assert!(described.iter().all(|one| document::METHODS.contains(&one.split(' ').next().unwrap())));
         described.symmetric_difference(&served).cloned().collect()
