@@ -213,7 +213,7 @@ class Attack:
         with session, session.get(url, headers=self.headers(), stream=True, timeout=REQUEST_TIMEOUT_S) as response:
             line = next(response.iter_lines())
             media_type = response.headers["content-type"]
-        if (response.status_code, media_type, line[:6]) != (200, "text/event-stream", b"data: "):
+        if (response.status_code, media_type, line[:6]) != (200, "text/event-stream", b"event:"):
             raise AssertionError(f"GET {url}: {response.status_code}, {media_type}, {line[:100]}")
         with self.found.lock:
             self.found.counts[self.label(operation)][response.status_code] += 1
