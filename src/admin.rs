@@ -19,16 +19,24 @@ use crate::storage::Journal;
 use crate::storage::clients::{
     Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, StoredClients, StoredCommand,
 };
-use crate::storage::journal::{LedgerError, Resolution, open_ledger};
+use crate::storage::journal::{JobFilter, LedgerError, Resolution, open_ledger};
 
+mod access;
+mod error;
+mod forms;
 mod keys;
+mod login_limiter;
+mod page;
+mod routes;
+mod sessions;
 
-pub(crate) use keys::{
-    ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, LimitsView, list_keys, parse_duration, parse_expiry,
-};
+pub(crate) use keys::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_duration, parse_expiry};
+pub(crate) use routes::{AdminState, router};
 
 /// How often changes of other programs are looked for: they apply within a second.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// Jobs of unknown outcome that are listed, the newest.
+const UNKNOWN_JOBS_MAX: usize = 200;
 /// How often it is stored which keys were used.
 const USED_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -54,6 +62,18 @@ impl Reloaded {
         }
         format!("{changed}; needs a restart: {}", self.needs_restart.join(", "))
     }
+}
+
+/// A purchase of unknown outcome that is not decided.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct UnknownPurchase {
+    pub(crate) id: String,
+    pub(crate) object: &'static str,
+    pub(crate) client: String,
+    pub(crate) model: String,
+    /// In seconds since the Unix epoch.
+    pub(crate) created: i64,
+    pub(crate) pictures: u8,
 }
 
 /// Reads the configuration again, applies what it can, and returns the clients to apply. Blocks. The error says why nothing was
@@ -282,6 +302,35 @@ impl Administration {
         let used = journal.quota_used_since(start_of_month(&**clock)).await;
         let used = used.map_err(|error| ClientStoreError::Storage(error.to_string()))?;
         Ok((stored, spent_by_client(used, catalogue, clock)))
+    }
+
+    /// Returns the purchases of unknown outcome that are not decided.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    pub(crate) async fn unknown_purchases(&self) -> Result<Vec<UnknownPurchase>, LedgerError> {
+        let file = self.parts.journal_file.clone();
+        let filter =
+            JobFilter { states: vec!["unknown".to_owned()], limit: Some(UNKNOWN_JOBS_MAX), ..JobFilter::default() };
+        let list = move || open_ledger(&file)?.list(&filter);
+        let jobs =
+            tokio::task::spawn_blocking(list).await.map_err(|error| LedgerError::Storage(error.to_string()))??;
+        let purchases = jobs.iter().flat_map(|job| {
+            let unknown = job
+                .purchases
+                .iter()
+                .filter(|purchase| purchase.state.name() == "unknown" && purchase.resolution.is_none());
+            unknown.map(|purchase| UnknownPurchase {
+                id: purchase.id.to_string(),
+                object: "purchase",
+                client: job.record.client.to_string(),
+                model: job.record.model.to_string(),
+                created: job.record.created.seconds(),
+                pictures: purchase.pictures,
+            })
+        });
+        Ok(purchases.collect())
     }
 
     /// Returns lines of the audit, the newest first.

@@ -65,7 +65,14 @@ pub(crate) struct Admission {
 pub(crate) struct Permit {
     _waiter: OwnedSemaphorePermit,
     /// Among the client's requests at once.
-    _request: Option<InProgress>,
+    request: Option<InProgress>,
+}
+
+impl Permit {
+    /// Whether the client still has a key: once its keys are revoked, it does not get what it waits for.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.request.as_ref().is_none_or(InProgress::is_listed)
+    }
 }
 
 /// What others have to know of the clients.
@@ -168,7 +175,7 @@ impl Admission {
 
     /// Whether a client has a key, by what was known at the last change or expiry.
     pub(crate) fn has_key(&self, client: &ClientId) -> bool {
-        self.client_state(client).is_some_and(|client| client.is_listed)
+        self.client_state(client).is_some_and(|client| client.requests.is_listed())
     }
 
     /// Permits a request of a client to wait for its response.
@@ -189,7 +196,7 @@ impl Admission {
             None => None,
         };
         match Arc::clone(&self.waiters).try_acquire_owned() {
-            Ok(waiter) => Ok(Permit { _waiter: waiter, _request: request }),
+            Ok(waiter) => Ok(Permit { _waiter: waiter, request }),
             Err(_) => Err(Rejection::TooManyWaiters { retry_after: WAITERS_RETRY }),
         }
     }
@@ -221,7 +228,7 @@ impl Admission {
     /// Returns every client that has a key, by name.
     pub(crate) fn status(&self) -> Vec<ClientStatus> {
         let directory = self.directory();
-        let listed = directory.clients.iter().filter(|(_, client)| client.is_listed);
+        let listed = directory.clients.iter().filter(|(_, client)| client.requests.is_listed());
         let mut clients: Vec<ClientStatus> = listed.map(|(name, client)| ClientStatus::of(name, client)).collect();
         clients.sort_by(|one, two| one.name.cmp(&two.name));
         clients

@@ -38,6 +38,9 @@
 
 use std::sync::Arc;
 
+use axum::http::{Method, Uri};
+use axum::response::{IntoResponse, Response};
+
 use crate::admission::Admission;
 use crate::config::{ApiPolicy, LoggedRequests, ServerConfig};
 use crate::engine::Engine;
@@ -46,6 +49,7 @@ use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, Clock};
 use crate::server::accept::{HttpService, Refusals};
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 use crate::webhooks::Webhooks;
 
 mod error;
@@ -85,9 +89,12 @@ pub(crate) struct ApiServices {
     pub(crate) input_urls: Option<InputUrls>,
     /// Signs the addresses of results; the same after a restart.
     pub(crate) signing_key: [u8; 32],
+    /// Memory for thumbnails of results.
+    pub(crate) thumbnail_bytes_max: u64,
     /// Marks every response as made by the sandbox.
     pub(crate) sandbox: bool,
     pub(crate) logged_requests: LoggedRequests,
+    pub(crate) recent: RecentRequests,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
 }
@@ -98,6 +105,13 @@ pub(crate) fn connection_refusals() -> Refusals {
         connections: ApiError::TooManyConnections.to_http1(),
         per_address: ApiError::TooManyConnectionsOfAddress.to_http1(),
     }
+}
+
+/// Answers a request that came to the port of the operator's pages, with the base URL of this API.
+pub(crate) fn not_here(method: &Method, uri: &Uri, base_url: &str) -> Response {
+    let hint = format!("This is the port of the operator's pages. The API of this gateway is at {base_url}.");
+    let (method, path) = (method.to_string(), uri.path().to_owned());
+    ApiError::UnknownRoute { method, path, hint: hint.into() }.into_response()
 }
 
 /// Builds the client API: its routes behind their middleware.
@@ -112,15 +126,17 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         api_policy,
         input_urls,
         signing_key,
+        thumbnail_bytes_max,
         sandbox,
         logged_requests,
+        recent,
         lifecycle,
         metrics,
     } = services;
-    let request_log = RequestLog::new(sandbox, logged_requests, &metrics);
+    let request_log = RequestLog::new(sandbox, logged_requests, &metrics, recent.clone());
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
-    let outcomes = ResponseOutcomes::new(&metrics);
-    let converter = PictureConverter::new(&server.conversions, &metrics);
+    let outcomes = ResponseOutcomes::new(&metrics, recent);
+    let converter = PictureConverter::new(&server.conversions, thumbnail_bytes_max, &metrics);
     let inputs = InputConverter::new(&server.conversions, &metrics);
     let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);
     let server = Arc::new(server);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, Administration};
+use crate::admin::{self, AdminState, Administration};
 use crate::api;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -19,12 +19,15 @@ use crate::simulator::{Options, Profile};
 use crate::storage;
 use crate::storage::clients::Actor;
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 
 mod backend;
 mod banner;
 mod check;
+mod key_query;
 mod learned;
 mod listeners;
+mod readiness;
 mod reload;
 mod repair;
 mod simulator;
@@ -76,6 +79,7 @@ impl Gateway {
     pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
+        let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
@@ -97,7 +101,9 @@ impl Gateway {
             journal,
             clients: store,
             storage,
+            gptproto,
         } = backend;
+        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
         let administration = Administration::new(admin::Parts {
@@ -114,7 +120,7 @@ impl Gateway {
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { mut server, mut operator, upstream, log, .. } = config;
+        let Config { mut server, mut operator, upstream, cache, log, .. } = config;
         // Names are resolved by now, and ports chosen.
         (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
         let hosts =
@@ -129,24 +135,35 @@ impl Gateway {
             listeners,
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            recent: recent.clone(),
             sandbox,
+            api: api_address(&server, client_address),
+            administration: operator.admin_token.is_some(),
         };
         let api = api::service(api::ApiServices {
             engine,
             admission,
             webhooks,
-            catalogue,
+            catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             server,
             api_policy: upstream.api,
             input_urls,
             signing_key,
+            thumbnail_bytes_max: cache.thumbnail_bytes_max,
             sandbox,
             logged_requests: log.requests,
+            recent,
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        serving.start(api, Arc::new(operator::router(modules.sources(), hosts)));
+        let state = AdminState::new(
+            administration.clone(),
+            operator.admin_token.as_ref(),
+            Arc::clone(&catalogue),
+            Arc::new(SystemClock),
+        );
+        serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
         Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
     }
 
@@ -184,18 +201,27 @@ fn log_file(file: Option<&Path>) {
     }
 }
 
+/// Returns the base URL of the client API: the public one where it is configured, or where this machine reaches it.
+fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
+    let origin = match &server.addresses.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("{}://{}", server.tls.scheme(), operator::reachable_address(listen)),
+    };
+    format!("{origin}/v1")
+}
+
 /// Runs the gateway until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
 ///
 /// As [`Gateway::start`].
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
-    let scheme = config.server.tls.scheme();
+    let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let file = source.file.clone();
     log_file(file.as_deref());
     let gateway = Gateway::start_from(config, Some(source), false).await?;
-    let addresses =
-        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    let (client, operator) = (gateway.client_address(), gateway.operator_address());
+    let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::gateway(addresses, file.as_deref());
     run_until_stopped(gateway).await
 }
@@ -211,10 +237,10 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
-    let scheme = config.server.tls.scheme();
+    let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let gateway = Gateway::start_from(config, Some(source), true).await?;
-    let addresses =
-        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    let (client, operator) = (gateway.client_address(), gateway.operator_address());
+    let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
     let stopped_well = run_until_stopped(gateway).await?;
     simulator.stop(Duration::ZERO).await;

@@ -35,7 +35,8 @@ mod queue;
 mod state;
 mod status;
 
-use account::{Account, LearnedAccount};
+pub(crate) use account::Readiness;
+use account::{Account, KnownReadiness, LearnedAccount};
 pub(crate) use forecast::Forecast;
 use permit::{Grant, Shared};
 pub(crate) use permit::{Granted, InFlightPermit, Poll, Pushback, QueueSlot, Reservation, Submit};
@@ -212,6 +213,30 @@ impl Budget {
         self.shared.adopt(account)
     }
 
+    /// Records the answer to a free question about an account. Returns what was known before.
+    pub(crate) fn answered(&self, account: &AccountId, readiness: Readiness) -> Readiness {
+        let mut state = self.lock();
+        let known = &mut state.account_or_first(account).known;
+        std::mem::replace(known, KnownReadiness { readiness, in_doubt: false }).readiness
+    }
+
+    /// Returns whether an account can buy by all that is known, and nothing has put that in doubt.
+    pub(crate) fn is_ready(&self, account: &AccountId) -> bool {
+        let KnownReadiness { readiness, in_doubt } = self.lock().account_or_first(account).known;
+        readiness == Readiness::Ready && !in_doubt
+    }
+
+    /// Waits until a purchase has shown that an account is to be asked about again.
+    pub(crate) async fn in_doubt(&self, account: &AccountId) {
+        loop {
+            let doubted = self.shared.doubted.notified();
+            if self.lock().account_or_first(account).known.in_doubt {
+                return;
+            }
+            doubted.await;
+        }
+    }
+
     /// Returns what the accounts have taught.
     pub(crate) fn learned(&self) -> Learned {
         let state = self.lock();
@@ -220,7 +245,11 @@ impl Budget {
     }
 
     pub(crate) fn status(&self) -> Status {
-        Status::of(&self.lock(), self.queue_max, Instant::now())
+        let mut status = Status::of(&self.lock(), self.queue_max, Instant::now());
+        for account in &mut status.accounts {
+            account.pushbacks = self.shared.metrics.pushbacks_of(&account.name);
+        }
+        status
     }
 
     /// Updates the gauges before a scrape.

@@ -254,6 +254,7 @@ impl Config {
         self.upstream.base_url = format!("http://{upstream}").parse().expect("a socket address makes a URL");
         self.accounts = vec![Account::new(upstream::DEFAULT_ACCOUNT, Secret::new(api_key.to_owned()), &self.upstream)];
         self.storage.directory = self.storage.sandbox();
+        self.storage.keep_prompts = Switch::On;
         // The simulator is much faster than the service at which the priors were measured.
         self.upstream.latency_priors = Switch::Off;
         self.upstream.first_poll = Duration::from_secs(1);

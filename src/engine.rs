@@ -52,6 +52,7 @@ use polls::PollSchedule;
 pub(crate) use requests::delete::DeleteOutcome;
 pub(crate) use requests::job_request::{JobRequest, WaitMode};
 pub(crate) use requests::list::JobPage;
+use requests::list::ListSlots;
 pub(crate) use requests::progress::JobProgress;
 pub(crate) use requests::view::{JobStatus, JobSummary, JobView};
 pub(crate) use requests::waiter::{JobEvent, WaitError, Waiter};
@@ -97,6 +98,9 @@ pub(crate) struct Engine {
     results: Results,
     room: DiskSpace,
     spool: Spool,
+    /// Prompts are kept with their jobs.
+    keeps_prompts: bool,
+    lists: ListSlots,
 }
 
 impl Engine {
@@ -160,7 +164,8 @@ impl Engine {
         driver.services.lifecycle.spawn_service("eviction", eviction.run());
         // Beside the start: it may take long.
         driver.services.lifecycle.spawn_service("orphans", orphans.run());
-        Ok(Self { driver, catalogue, quotas, results, room, spool })
+        let keeps_prompts = storage.keep_prompts == Switch::On;
+        Ok(Self { driver, catalogue, quotas, results, room, spool, keeps_prompts, lists: ListSlots::new() })
     }
 
     /// Returns the store of uploads.

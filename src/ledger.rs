@@ -134,7 +134,7 @@ impl Runner<'_> {
     fn list(&self, list: &List) -> Result<String, Error> {
         let limit = (list.limit > 0).then_some(list.limit);
         let filter = JobFilter {
-            state: list.state.clone(),
+            states: list.state.clone(),
             client: list.client.as_deref().map(|name| ClientId(name.into())),
             since: list.since.map(|time| time.before(self.now)),
             until: list.until.map(|time| time.before(self.now)),
@@ -143,8 +143,8 @@ impl Runner<'_> {
         };
         let jobs = self.ledger.list(&filter)?;
         let mut entries = self.all_entries(&jobs)?;
-        if let Some(state) = &list.state {
-            entries.retain(|entry| entry.purchase.state.name() == state);
+        if !list.state.is_empty() {
+            entries.retain(|entry| list.state.iter().any(|state| entry.purchase.state.name() == state));
         }
         let surplus = limit.map_or(0, |limit| entries.len().saturating_sub(limit));
         entries.drain(..surplus);
@@ -201,7 +201,7 @@ impl Runner<'_> {
         let jobs = self.ledger.list(&filter)?;
         let entries = self.all_entries(&jobs)?;
         let seen: BTreeSet<PurchaseId> = entries.iter().map(|entry| entry.purchase.id).collect();
-        let unknown = self.ledger.list(&JobFilter { state: Some("unknown".to_owned()), ..JobFilter::default() })?;
+        let unknown = self.ledger.list(&JobFilter { states: vec!["unknown".to_owned()], ..JobFilter::default() })?;
         let unknown_outside = unknown
             .iter()
             .flat_map(without_times)

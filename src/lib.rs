@@ -36,6 +36,7 @@ pub mod config;
 pub mod fuzzing;
 pub mod ledger;
 pub mod lifecycle;
+pub mod openapi;
 pub mod operator;
 pub mod server;
 pub mod simulator;

@@ -13,11 +13,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use gptproto_gateway::cli::{EditArguments, FetchArguments, GenerateArguments, InitArguments};
+use gptproto_gateway::cli::{self, EditArguments, FetchArguments, GenerateArguments, InitArguments};
 use gptproto_gateway::config::{Config, ConfigLocation, Environment, find_file};
 use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Profile, Scenario};
-use gptproto_gateway::{app, cli, ledger, operator, telemetry};
+use gptproto_gateway::{app, ledger, operator, telemetry};
 
 /// An OpenAI-compatible image gateway for GPTProto.
 #[derive(Debug, Parser)]
@@ -239,8 +239,10 @@ fn serve(arguments: &Serve) -> ExitCode {
         telemetry::start_logging(&config);
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
-        let file = location.map(|location| location.path);
-        let source = app::ConfigSource { file, environment: environment().unwrap_or_default() };
+        let source = app::ConfigSource {
+            file: location.map(|location| location.path),
+            environment: environment().unwrap_or_default(),
+        };
         run(async move {
             if sandbox { app::run_sandbox(config, source, profile).await } else { app::run(config, source).await }
         })

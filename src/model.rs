@@ -10,7 +10,7 @@ pub(crate) mod picture;
 mod quota;
 mod request;
 
-pub(crate) use catalogue::{Capabilities, Catalogue, Model, TaskSpec, UpstreamApi};
+pub(crate) use catalogue::{Capabilities, Catalogue, Choice, Model, SizeRule, TaskSpec, UpstreamApi};
 pub(crate) use environment::{Clock, Rng, RunningTime, SystemClock, Timestamp};
 pub(crate) use host::{AddressClass, HostName, HostRule, behind_nat64, unreachable_from_outside};
 pub(crate) use ids::{

@@ -2,29 +2,41 @@
 //! secret; of the configuration they show limits and the names of clients and accounts.
 
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
+use futures_util::StreamExt;
 use serde::Serialize;
+use serde_json::json;
 
+use crate::http::page_headers::NO_STORE;
+use crate::openapi::{Document, Route};
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};
 use crate::server::listener::Peer;
 use crate::telemetry::MetricsFormat;
+use crate::telemetry::recent::{EndedRequest, RequestTotals};
+use crate::web::assets::{Assets, restrict_page};
 use crate::{admission, budget, engine};
 
+mod failures;
+mod history;
+mod live;
 mod page;
+mod probe;
+mod view;
+
+pub(crate) use failures::RecentFailure;
+pub(crate) use live::Live;
+pub use probe::probe;
 
 /// The status at one moment, as `/status.json` has it.
 #[derive(Clone, Debug, Serialize)]
@@ -34,11 +46,17 @@ pub(crate) struct Snapshot {
     pub(crate) uptime_s: u64,
     pub(crate) ready: bool,
     /// Why the gateway is not ready; empty when it is.
-    pub(crate) not_ready: Vec<&'static str>,
+    pub(crate) not_ready: Vec<String>,
     pub(crate) connections: Connections,
     pub(crate) engine: engine::Status,
     pub(crate) upstream: budget::Status,
     pub(crate) clients: Vec<admission::ClientStatus>,
+    /// Requests for pictures since the start, by outcome.
+    pub(crate) requests: RequestTotals,
+    /// The last requests for pictures, newest first.
+    pub(crate) recent_requests: Vec<EndedRequest>,
+    /// The last of them that failed, or may have been bought without an answer.
+    pub(crate) recent_failures: Vec<RecentFailure>,
 }
 
 /// Open connections, and the shares of file descriptors.
@@ -53,12 +71,24 @@ pub(crate) struct Connections {
     pub(crate) descriptors: DescriptorShares,
 }
 
+/// How much of an upload that came to the wrong port is read, in bytes, and for how long.
+const UPLOAD_BYTES_MAX: usize = 64 << 20;
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The functions that the pages call.
 #[derive(Clone)]
 pub(crate) struct Sources {
     pub(crate) snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
     /// Updates the gauges and returns all metrics as text.
     pub(crate) metrics: Arc<dyn Fn(MetricsFormat) -> String + Send + Sync>,
+    /// What open pages are kept up to date with.
+    pub(crate) live: Live,
+    /// The base URL of the client API.
+    pub(crate) api: String,
+    /// Answers a request that was meant for the client API.
+    pub(crate) not_here: fn(&Method, &Uri, &str) -> Response,
+    /// The administration is served here.
+    pub(crate) administration: bool,
 }
 
 impl fmt::Debug for Sources {
@@ -67,26 +97,43 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Returns the routes of the operator's pages.
-pub(crate) fn router(sources: Sources, hosts: HostRules) -> Router {
-    Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/status.json", get(status))
-        .route("/", get(status_page))
+/// Returns every route: the router has no others, and the OpenAPI document is compared with this list.
+fn table(document: &Arc<Document>) -> Vec<Route<Sources>> {
+    let [json, page] = [Arc::clone(document), Arc::clone(document)];
+    vec![
+        Route::get("/healthz", healthy),
+        Route::get("/readyz", ready),
+        Route::get("/metrics", metrics),
+        Route::get("/status.json", status),
+        Route::get("/", index),
+        Route::get("/events", events),
+        Route::get("/dashboard/{file}", file),
+        Route::get("/openapi.json", async move || json.json()),
+        Route::get("/docs", async move || page.page()),
+    ]
+}
+
+/// Returns the routes of the operator's pages, and those of the administration.
+pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router) -> Router {
+    let document = Arc::new(Document::of_operator());
+    let add = |router, route: Route<Sources>| route.at(route.path, router);
+    table(&document)
+        .into_iter()
+        .fold(Router::new(), add)
+        .fallback(not_here)
         .with_state(sources)
+        .merge(administration)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
         .layer(middleware::map_response(restrict))
 }
 
-/// Tells browsers what they may do with a page: show it, and nothing else.
+/// Tells browsers what they may do with a page: show it with its own files, and nothing else.
 async fn restrict(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        restrict_page(headers);
+    }
+    headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
     response
 }
 
@@ -143,118 +190,63 @@ async fn status(State(sources): State<Sources>) -> impl IntoResponse {
     Json((sources.snapshot)())
 }
 
-async fn status_page(State(sources): State<Sources>) -> impl IntoResponse {
-    Html(page::render(&(sources.snapshot)()))
+/// Shows the page to people; programs that do not ask for HTML get the addresses of the pages.
+async fn index(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if !accepted.into_iter().any(|accepted| accepted.contains("text/html")) {
+        return Json(json!({
+            "name": "gptproto-gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "The pages of the operator. The client API is at another address.",
+            "api": sources.api,
+            "pages": ["/", "/healthz", "/readyz", "/metrics", "/status.json", "/events"],
+        }))
+        .into_response();
+    }
+    let mut view = sources.live.view();
+    view.shown.insert("admin", sources.administration);
+    Html(page::render(&view)).into_response()
 }
 
-/// Timeout of `healthcheck` for all addresses together, below that of the `HEALTHCHECK` in the Dockerfile.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(2500);
-/// How much of an answer is read, in bytes.
-const PROBE_BYTES_MAX: usize = 4096;
+async fn events(State(sources): State<Sources>) -> Response {
+    sources.live.response()
+}
 
-/// Asks a gateway on this machine whether it is ready, at its addresses in turn until one answers over HTTP. Blocks.
-///
-/// # Errors
-///
-/// One line that says why the gateway is not ready, or that none answers.
-pub fn probe(listen: &[SocketAddr]) -> Result<(), String> {
-    let deadline = Instant::now() + PROBE_TIMEOUT;
-    let mut problem = "no address to ask at".to_owned();
-    for (position, &address) in listen.iter().enumerate() {
-        let address = reachable_address(address);
-        // An address that does not answer leaves time for those after it.
-        let others = u32::try_from(listen.len() - position).unwrap_or(u32::MAX);
-        let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / others;
-        match ask(address, until) {
-            Ok(answer) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
-            Ok(answer) if answer.starts_with("HTTP/1.") => {
-                let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
-                return Err(format!("{address}: {body}"));
+async fn file(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+    static FILES: LazyLock<Assets> = LazyLock::new(|| Assets::new(&page::FILES));
+    let response = name.ok().and_then(|Path(name)| FILES.response(&name, &headers));
+    response.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such file\n").into_response())
+}
+
+/// Answers a request for what is not here, which a client of the API may have sent to the wrong port. What it uploads is read
+/// first, within bounds: several clients report a broken connection otherwise, and not the answer.
+async fn not_here(State(sources): State<Sources>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let reading = async {
+        let mut pieces = body.into_data_stream();
+        let mut read = 0;
+        while let Some(Ok(piece)) = pieces.next().await {
+            read += piece.len();
+            if read > UPLOAD_BYTES_MAX {
+                break;
             }
-            Ok(_) => problem = format!("no gateway answers at {address}: the answer is not HTTP"),
-            Err(error) => problem = format!("no gateway answers at {address}: {error}"),
         }
-    }
-    Err(problem)
-}
-
-/// Returns the answer of an address, or the beginning of it.
-fn ask(address: SocketAddr, until: Instant) -> std::io::Result<String> {
-    let left = || {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok::<_, std::io::Error>(left) }
     };
-    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
-    stream.set_write_timeout(Some(left()?))?;
-    // In one write: a program that answers to its beginning and closes would break the rest.
-    stream.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 1024];
-    while answer.len() < PROBE_BYTES_MAX {
-        let read = left().and_then(|left| {
-            stream.set_read_timeout(Some(left))?;
-            stream.read(&mut piece)
-        });
-        match read {
-            Ok(0) => break,
-            Ok(read) => answer.extend_from_slice(&piece[..read]),
-            // What arrived before decides.
-            Err(_) if !answer.is_empty() => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let _ = tokio::time::timeout(UPLOAD_TIMEOUT, reading).await;
+    (sources.not_here)(&head.method, &head.uri, &sources.api)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
-
-    /// An address that gives this answer to every connection; with `None` it gives none.
-    fn answering(answer: Option<&'static str>) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            let mut open = Vec::new();
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                match answer {
-                    Some(answer) => {
-                        let _ = stream.read(&mut [0; 1024]);
-                        let _ = stream.write_all(answer.as_bytes());
-                    }
-                    None => open.push(stream),
-                }
-            }
-        });
-        address
-    }
+    use crate::openapi::test_support::differences;
 
     #[test]
-    fn the_first_address_that_answers_over_http_decides() {
-        let ready = || answering(Some("HTTP/1.1 200 OK\r\n\r\nready\n"));
-        let busy = || answering(Some("HTTP/1.1 503 Service Unavailable\r\n\r\nnot ready: storage\n"));
-        let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(probe(&[ready()]), Ok(()));
-        assert_eq!(probe(&[closed(), ready()]), Ok(()));
-        assert_eq!(probe(&[answering(Some("SSH-2.0-OpenSSH\r\n")), answering(Some("")), ready()]), Ok(()));
-        assert!(probe(&[busy(), ready()]).unwrap_err().ends_with("not ready: storage"));
-        assert!(probe(&[closed(), busy(), closed()]).unwrap_err().ends_with("not ready: storage"));
-        assert!(probe(&[closed()]).unwrap_err().contains("no gateway answers"));
-        assert!(probe(&[]).is_err());
-    }
-
-    #[test]
-    fn all_addresses_have_one_deadline() {
-        let start = Instant::now();
-        let silent: Vec<SocketAddr> = (0..4).map(|_| answering(None)).collect();
-        assert!(probe(&silent).is_err());
-        assert!(start.elapsed() < Duration::from_millis(2900), "{:?}", start.elapsed());
-        let start = Instant::now();
-        let ready = answering(Some("HTTP/1.1 200 OK\r\n\r\nready\n"));
-        assert_eq!(probe(&[silent[0], ready]), Ok(()));
-        assert!(start.elapsed() < PROBE_TIMEOUT, "{:?}", start.elapsed());
+    fn the_document_has_these_routes_and_no_others() {
+        let document = Arc::new(Document::of_operator());
+        let mut routes = table(&document);
+        assert_eq!(differences(&document, &routes), Vec::<String>::new());
+        routes.pop();
+        assert_eq!(differences(&document, &routes), ["get /docs"]);
     }
 }

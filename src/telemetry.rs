@@ -1,4 +1,4 @@
-//! Log lines, metrics and request ids. Modules own their metrics and register them here.
+//! Log lines, metrics, request ids and the last requests. Modules own their metrics and register them here.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::config::LogFormat;
 
 pub(crate) mod process;
+pub(crate) mod recent;
 
 mod json_lines;
 

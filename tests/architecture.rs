@@ -34,10 +34,10 @@ const ARROWS: Arrows<'_> = Arrows {
     // In the order a request travels.
     modules: &[
         // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
-        ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage"]),
+        ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage", "openapi"]),
         ("admission", &["storage"]),
         // Changes while the gateway runs: of clients and accounts, of purchases, of the configuration.
-        ("admin", &["admission", "budget", "storage"]),
+        ("admin", &["admission", "budget", "server", "storage", "web"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
         ("polling", &[]),
@@ -49,8 +49,10 @@ const ARROWS: Arrows<'_> = Arrows {
         // Learns of completed jobs through a trait of `model`, so that the engine does not know it.
         ("webhooks", &["storage"]),
         ("storage", &[]),
-        // Status values, for the page and for `/status.json`.
-        ("operator", &["engine", "budget", "admission", "server"]),
+        // Status values, for the page and for `/status.json`; the files of the page.
+        ("operator", &["engine", "budget", "admission", "web", "http", "server", "openapi"]),
+        // Texts and a list of routes; it knows no handler.
+        ("openapi", &[]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
         // Files that are embedded, and how they are served.

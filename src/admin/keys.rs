@@ -11,7 +11,7 @@ use crate::config::{
     ClientLimits, ClientsConfig, LimitPatch, Secret, WEIGHT_DEFAULT, check_name, check_weight, digest_of_key, mint_key,
     model_ids,
 };
-use crate::model::{Catalogue, ClientId, Digest, KeyId, Timestamp, Usd};
+use crate::model::{Catalogue, ClientId, KeyId, Timestamp, Usd};
 use crate::storage::clients::{Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey};
 
 /// The characters of a key by which a person recognizes it: `sk-gw-` and the first four digits.
@@ -211,7 +211,7 @@ pub(crate) struct KeyView {
 }
 
 /// The limits in force; `None` is no limit.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct LimitsView {
     pub(crate) requests_per_minute: Option<u32>,
     pub(crate) requests_at_once: Option<u32>,
@@ -233,6 +233,27 @@ impl From<ClientLimits> for LimitsView {
             usd_per_day: money(limits.usd_per_day),
             usd_per_month: money(limits.usd_per_month),
         }
+    }
+}
+
+impl LimitsView {
+    /// Returns the limits that there are, in a few words.
+    pub(crate) fn text(&self, models: Option<&[String]>) -> String {
+        let count = |limit: Option<u32>, unit: &str| limit.map(|limit| format!("{limit} {unit}"));
+        let money = |limit: Option<f64>, unit: &str| limit.map(|limit| format!("${limit} {unit}"));
+        let parts: Vec<String> = [
+            count(self.requests_per_minute, "requests/min"),
+            count(self.requests_at_once, "requests at once"),
+            count(self.predictions_at_once, "predictions at once"),
+            count(self.pictures_per_day, "pictures/day"),
+            money(self.usd_per_day, "a day"),
+            money(self.usd_per_month, "a month"),
+            models.map(|models| models.join(" ")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
     }
 }
 
@@ -321,11 +342,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = text[..text.len() - 1].trim().parse().map_err(|_| problem())?;
     Ok(Duration::from_secs(u64::from(number) * seconds))
-}
-
-/// Returns the digest of a text that is compared in constant time.
-pub(crate) fn digest(text: &str) -> Digest {
-    Digest::of(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -58,11 +58,15 @@ impl Directory {
         // Those of the configuration come last and replace others.
         for (name, terms) in others.chain(own) {
             let is_listed = with_key.contains(&name);
-            let state = terms.state(before.clients.get(&name), is_listed, clock);
+            let state = terms.state(before.clients.get(&name), clock);
+            state.requests.set_listed(is_listed);
             clients.insert(name, Arc::new(state));
         }
         for (name, state) in &before.clients {
-            clients.entry(name.clone()).or_insert_with(|| Arc::new(state.removed()));
+            clients.entry(name.clone()).or_insert_with(|| {
+                state.requests.set_listed(false);
+                Arc::clone(state)
+            });
         }
         directory.clients = clients;
         directory
@@ -130,7 +134,7 @@ impl Terms {
     }
 
     /// Returns the state of the client, with what was counted before.
-    fn state(self, before: Option<&Arc<ClientState>>, is_listed: bool, clock: &Arc<dyn Clock>) -> ClientState {
+    fn state(self, before: Option<&Arc<ClientState>>, clock: &Arc<dyn Clock>) -> ClientState {
         let Self { weight, limits, models } = self;
         let limiter = before.and_then(|before| before.rate_limiter.as_ref());
         let rate_limiter = limits.requests_per_minute.map(|per_minute| match limiter {
@@ -146,7 +150,7 @@ impl Terms {
             None => Arc::new(ClientQuota::new(limits, Arc::clone(clock))),
         };
         let requests = before.map_or_else(Concurrency::default, |before| before.requests.clone());
-        ClientState { is_listed, weight, models, rate_limiter, requests, quota }
+        ClientState { weight, models, rate_limiter, requests, quota }
     }
 }
 

@@ -13,8 +13,6 @@ use crate::model::{ClientId, Limit, Usd};
 /// What is known of a client.
 #[derive(Debug)]
 pub(super) struct ClientState {
-    /// It has a key. Others are here for their jobs and for what they have used.
-    pub(super) is_listed: bool,
     pub(super) weight: f64,
     /// `None`: all of them.
     pub(super) models: Option<Arc<BTreeSet<String>>>,
@@ -22,20 +20,6 @@ pub(super) struct ClientState {
     pub(super) rate_limiter: Option<Arc<RateLimiter>>,
     pub(super) requests: Concurrency,
     pub(super) quota: Arc<ClientQuota>,
-}
-
-impl ClientState {
-    /// Returns the state of the client after it was removed.
-    pub(super) fn removed(&self) -> Self {
-        Self {
-            is_listed: false,
-            weight: self.weight,
-            models: self.models.clone(),
-            rate_limiter: self.rate_limiter.clone(),
-            requests: self.requests.clone(),
-            quota: Arc::clone(&self.quota),
-        }
-    }
 }
 
 /// A client on the status page.

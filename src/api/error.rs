@@ -124,6 +124,12 @@ pub(crate) enum ApiError {
     /// The result was stored once.
     #[error("This result is no longer stored.")]
     ResultGone,
+    /// A stored picture that cannot be scaled.
+    #[error(
+        "No thumbnail can be made of this picture: {}. The address without 'width' returns the picture itself.",
+        clean_message(.problem)
+    )]
+    NoThumbnail { problem: Cow<'static, str> },
     /// The token of an input URL is unknown, or no longer published.
     #[error("This address is invalid or has expired.")]
     InputNotPublished,

@@ -142,6 +142,7 @@ mod tests {
     use crate::api::request::test_support::server;
     use crate::config::LoggedRequests;
     use crate::telemetry::Metrics;
+    use crate::telemetry::recent::RecentRequests;
 
     #[tokio::test]
     async fn a_panic_of_a_handler_is_a_response_like_any_other() {
@@ -149,7 +150,7 @@ mod tests {
         let origin = "https://app.example.com";
         server.addresses.cors_origins = vec![origin.to_owned().try_into().unwrap()];
         let routes = Router::new().route("/panic", get(async || -> () { panic!("a fault of a handler") }));
-        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default());
+        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default(), RecentRequests::default());
         let middleware = Arc::new(Middleware::new(&server, request_log, &Lifecycle::default(), routes));
         let request = Request::get("/panic").header("host", "127.0.0.1").header("origin", origin);
         let responding = middleware.respond(request.body(Body::empty()).unwrap());
@@ -165,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_of_head_has_no_body() {
-        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default());
+        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default(), RecentRequests::default());
         let routes = Router::new().route("/a", get(async || "abc"));
         let middleware = Arc::new(Middleware::new(&server(), request_log, &Lifecycle::default(), routes));
         for (host, status) in [("127.0.0.1", 200), ("evil.example", 421)] {

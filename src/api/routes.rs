@@ -7,16 +7,17 @@ use axum::extract::{FromRequestParts, OriginalUri, Request};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use futures_util::future::BoxFuture;
 use tower::ServiceExt;
 
 use super::error::ApiError;
 use super::middleware::Handlers;
-use super::request::context::{DEPLOYMENT, RequestContext};
+use super::request::context::RequestContext;
 use super::state::ApiState;
 use crate::config::WebPages;
 use crate::model::Task;
+use crate::openapi::{Document, Route};
 
 mod accepted;
 mod chat;
@@ -66,42 +67,65 @@ impl Handlers for Routes {
     }
 }
 
-fn router(state: Arc<ApiState>) -> Router {
-    let mut router = Router::new();
-    for prefix in ["/v1", "", "/openai/v1", "/openai"] {
-        for slash in ["", "/"] {
-            let at = |path: &str| format!("{prefix}{path}{slash}");
-            router = router
-                .route(&at("/images/edits"), post(images::edits))
-                .route(&at("/images/generations"), post(images::generations))
-                .route(&at("/images/variations"), post(images::variations))
-                .route(&at("/chat/completions"), post(chat::completions))
-                .route(&at("/responses"), post(chat::responses))
-                .route(&at("/models"), get(models::index))
-                .route(&at("/inputs/{token}"), get(inputs::show))
-                .route(&at("/predictions"), get(predictions::index))
-                .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
-                .route(&at("/results/{job}/{index}"), get(results::show));
-        }
+/// Returns every route, by the path that the OpenAPI document names: the router has no others, and the document is compared
+/// with this list.
+fn table(document: &Arc<Document>, pages: WebPages) -> Vec<Route<Arc<ApiState>>> {
+    let [json, page] = [Arc::clone(document), Arc::clone(document)];
+    let mut routes = vec![
+        Route::post("/v1/images/edits", images::edits),
+        Route::post("/v1/images/generations", images::generations),
+        Route::post("/v1/images/variations", images::variations),
+        Route::post("/v1/chat/completions", chat::completions),
+        Route::post("/v1/responses", chat::responses),
+        Route::get("/v1/models", models::index),
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.
-        router = router.route(&format!("{prefix}/models/{{*id}}"), get(models::show));
+        Route::get("/v1/models/{*id}", models::show),
+        Route::get("/v1/inputs/{token}", inputs::show),
+        Route::get("/v1/predictions", predictions::index),
+        Route::get("/v1/predictions/{id}", predictions::show),
+        Route::delete("/v1/predictions/{id}", predictions::cancel),
+        Route::get("/v1/results/{job}/{index}", results::show),
+        Route::post("/openai/deployments/{deployment}/images/edits", images::edits),
+        Route::post("/openai/deployments/{deployment}/images/generations", images::generations),
+        Route::post("/openai/deployments/{deployment}/chat/completions", chat::completions),
+        Route::get("/health", gateway::health),
+        Route::get("/openapi.json", async move || json.json()),
+        Route::get("/docs", async move || page.page()),
+    ];
+    match pages {
+        WebPages::On => routes.extend([Route::get("/", web::index), Route::get("/web/{file}", web::file)]),
+        WebPages::Off => routes.push(Route::get("/", gateway::index)),
     }
-    for slash in ["", "/"] {
-        let at = |path: &str| format!("/openai/deployments/{{{DEPLOYMENT}}}{path}{slash}");
-        router = router
-            .route(&at("/images/edits"), post(images::edits))
-            .route(&at("/images/generations"), post(images::generations))
-            .route(&at("/chat/completions"), post(chat::completions));
+    routes
+}
+
+/// Returns the spellings of a route's path that the router knows; `paths.rs` has the others.
+fn spellings(path: &str) -> Vec<String> {
+    let slashes = if path.contains("{*") { &[""][..] } else { &["", "/"] };
+    let with_slashes = |path: String| slashes.iter().map(move |slash| format!("{path}{slash}"));
+    match path {
+        "/" | "/web/{file}" => vec![path.to_owned()],
+        "/health" => ["/health", "/healthz", "/livez", "/ping"].map(str::to_owned).into(),
+        _ => match path.strip_prefix("/v1") {
+            Some(path) => {
+                let prefixes = ["/v1", "", "/openai/v1", "/openai"].into_iter();
+                prefixes.flat_map(|prefix| with_slashes(format!("{prefix}{path}"))).collect()
+            }
+            None => with_slashes(path.to_owned()).collect(),
+        },
     }
-    for path in ["/v1", "/v1/"] {
-        router = router.route(path, get(gateway::index));
-    }
-    router = match state.server.addresses.web {
-        WebPages::On => router.route("/", get(web::index)).route("/web/{file}", get(web::file)),
-        WebPages::Off => router.route("/", get(gateway::index)),
-    };
-    for path in ["/health", "/healthz", "/livez", "/ping"] {
-        router = router.route(path, get(gateway::health));
+}
+
+fn router(state: Arc<ApiState>) -> Router {
+    let pages = state.server.addresses.web;
+    let document = Arc::new(Document::of_clients(state.catalogue(), pages));
+    // Programs take the base address of a client for a page.
+    let mut router =
+        ["/v1", "/v1/"].into_iter().fold(Router::new(), |router, path| router.route(path, get(gateway::index)));
+    for route in table(&document, pages) {
+        for path in spellings(route.path) {
+            router = route.at(&path, router);
+        }
     }
     let served = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state);
     let other_spellings = served.clone();
@@ -143,4 +167,22 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri, routed: Uri
         _ => "GET",
     };
     ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::request::test_support::catalogue;
+    use crate::openapi::test_support::differences;
+
+    #[test]
+    fn the_document_has_these_routes_and_no_others() {
+        for pages in [WebPages::On, WebPages::Off] {
+            let document = Arc::new(Document::of_clients(&catalogue(), pages));
+            let mut routes = table(&document, pages);
+            assert_eq!(differences(&document, &routes), Vec::<String>::new());
+            let last = routes.pop().unwrap();
+            assert_eq!(differences(&document, &routes), [format!("get {}", last.path)]);
+        }
+    }
 }

@@ -37,6 +37,8 @@ pub(super) struct Backend {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clients: Arc<dyn ClientStore>,
     pub(super) storage: OpenStorage,
+    /// For questions that the engine never asks.
+    pub(super) gptproto: GptProto,
 }
 
 /// What is open until the process ends.
@@ -121,7 +123,7 @@ impl Backend {
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
             completion_listener: Arc::new(webhooks.clone()),
-            upstream: upstream(gptproto),
+            upstream: upstream(gptproto.clone()),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
             state: state.clone(),
@@ -138,7 +140,19 @@ impl Backend {
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
         lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };
-        Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, journal, clients, storage })
+        Ok(Self {
+            engine,
+            admission,
+            webhooks,
+            budget,
+            catalogue,
+            input_urls,
+            signing_key,
+            journal,
+            clients,
+            storage,
+            gptproto,
+        })
     }
 }
 

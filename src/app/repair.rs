@@ -30,9 +30,10 @@ pub async fn repair(config: &Config) -> anyhow::Result<()> {
         .await
         .context("nothing was repaired; a repair needs the storage to itself, so stop a gateway that runs")?;
     let total = damaged.len();
-    let mut fetches = stream::iter(damaged.into_iter().map(|(job, index)| backend.engine.picture(job, index)))
-        .buffer_unordered(AT_ONCE)
-        .enumerate();
+    let mut fetches =
+        stream::iter(damaged.into_iter().map(|(job, index)| backend.engine.picture(job, index, |_| true)))
+            .buffer_unordered(AT_ONCE)
+            .enumerate();
     while let Some((done, _)) = fetches.next().await {
         eprintln!("{} of {total} damaged or missing pictures tried", done + 1);
     }

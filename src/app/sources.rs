@@ -6,12 +6,14 @@ use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use crate::admission::Admission;
-use crate::budget::Budget;
+use crate::api;
+use crate::budget::{self, Budget};
 use crate::engine::Engine;
 use crate::lifecycle::Lifecycle;
-use crate::operator::{Snapshot, Sources};
+use crate::operator::{Live, RecentFailure, Snapshot, Sources};
 use crate::storage::journal::Standing;
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 
 /// The modules that have a status or gauges. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -22,16 +24,28 @@ pub(super) struct Modules {
     pub(super) listeners: Listeners,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: Metrics,
+    pub(super) recent: RecentRequests,
     pub(super) sandbox: bool,
+    /// The base URL of the client API, as it is reached from this machine.
+    pub(super) api: String,
+    pub(super) administration: bool,
 }
 
 impl Modules {
     /// Returns the functions that the operator's pages call.
     pub(super) fn sources(self) -> Sources {
         let started = Instant::now();
-        let modules = self.clone();
+        let (modules, lifecycle, api, administration) =
+            (self.clone(), self.lifecycle.clone(), self.api.clone(), self.administration);
+        let snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync> = Arc::new(move || self.snapshot(started));
+        let live = Live::new(Arc::clone(&snapshot), lifecycle.clone());
+        lifecycle.spawn_service("page", live.clone().run());
         Sources {
-            snapshot: Arc::new(move || self.snapshot(started)),
+            snapshot,
+            live,
+            api,
+            not_here: api::not_here,
+            administration,
             metrics: Arc::new(move |format| {
                 modules.listeners.update_metrics();
                 modules.admission.refresh_metrics();
@@ -44,7 +58,8 @@ impl Modules {
 
     fn snapshot(&self, started: Instant) -> Snapshot {
         let storage = self.engine.storage_standing();
-        let not_ready: Vec<&'static str> = [
+        let upstream = self.budget.status();
+        let mut not_ready: Vec<String> = [
             (self.lifecycle.is_draining(), "the gateway is stopping"),
             (storage == Standing::Failed, "a write to the disk failed; nothing is bought until a restart"),
             (
@@ -54,8 +69,10 @@ impl Modules {
             (!self.engine.has_room(), "the disk is full; nothing is bought until space is free"),
         ]
         .into_iter()
-        .filter_map(|(applies, reason)| applies.then_some(reason))
+        .filter_map(|(applies, reason)| applies.then(|| reason.to_owned()))
         .collect();
+        not_ready.extend(no_account_can_buy(&upstream));
+        let recent = self.recent.snapshot();
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             sandbox: self.sandbox,
@@ -64,8 +81,24 @@ impl Modules {
             not_ready,
             connections: self.listeners.status(),
             engine: self.engine.status(),
-            upstream: self.budget.status(),
+            upstream,
             clients: self.admission.status(),
+            requests: recent.totals,
+            recent_requests: recent.requests,
+            recent_failures: recent.failures.into_iter().map(RecentFailure::of).collect(),
         }
     }
+}
+
+/// Says why no account can buy; `None` while one can, as far as that is known. Stored results and running jobs are served all
+/// the same.
+fn no_account_can_buy(upstream: &budget::Status) -> Option<String> {
+    if upstream.accounts.iter().any(|account| account.ready) {
+        return None;
+    }
+    let obstacles = upstream.accounts.iter().map(|account| {
+        let obstacle = account.obstacle.unwrap_or_default();
+        format!("{}: {obstacle}", account.name)
+    });
+    Some(format!("no account can buy ({})", obstacles.collect::<Vec<_>>().join("; ")))
 }

@@ -18,10 +18,13 @@ use crate::config::{Account as AccountConfig, Switch, UpstreamConfig};
 use crate::model::{AccountId, Failure};
 use in_flight::InFlight;
 use rate::CallRates;
+pub(super) use readiness::KnownReadiness;
+pub(crate) use readiness::Readiness;
 use submit_limit::SubmitLimit;
 
 mod in_flight;
 mod rate;
+mod readiness;
 mod submit_limit;
 
 /// What is known of an account that survives a restart.
@@ -46,6 +49,7 @@ pub(super) struct Account {
     pub(super) poll_spacing: PollSpacing,
     pub(super) in_flight: InFlight,
     pub(super) cooldowns: Cooldowns,
+    pub(super) known: KnownReadiness,
 }
 
 impl Account {
@@ -81,6 +85,7 @@ impl Account {
             poll_spacing: PollSpacing::new(bounds, learned.polls),
             in_flight: InFlight::new(learned.in_flight_mean_s),
             cooldowns: Cooldowns::new(upstream.account_cooldown_max, upstream.pushback, upstream.pushback_max),
+            known: KnownReadiness::default(),
         }
     }
 
@@ -153,6 +158,7 @@ impl Account {
     /// Records that the upstream accepted a submit.
     pub(super) fn on_accepted(&mut self, token: SendToken, model: &str, now: Instant) {
         self.submit_limit.on_accepted(token, self.in_flight.count(), now);
+        self.known.on_accepted();
         if self.cooldowns.on_accepted(model) {
             tracing::info!(account = %self.id, "account accepted a submit; its cooldown is over");
         }
@@ -202,10 +208,28 @@ impl Account {
     pub(super) fn on_key_refused(&mut self, token: SendToken, model: &str, reason: Failure, now: Instant) -> Duration {
         self.submit_limit.on_no_evidence(token, now);
         let name = reason.name();
+        // An empty balance is no matter of the key, and no free question shows it.
+        if let Failure::KeyRefused { .. } = reason {
+            self.known.on_key_refused();
+        }
         let pause = self.cooldowns.on_key_refused(model, reason, now);
         let account = &self.id;
         tracing::warn!(%account, reason = name, pause_s = pause.as_secs(), "key refused; the account is not used for a while");
         pause
+    }
+
+    /// Returns why the account cannot buy now, and what to do.
+    pub(super) fn obstacle(&self, now: Instant) -> Option<&'static str> {
+        if self.paused {
+            return Some("the operator has paused it; resume it with: gptproto-gateway accounts resume");
+        }
+        self.known.readiness.obstacle().or_else(|| {
+            let cooldown = self.cooldowns.account().filter(|cooldown| cooldown.is_active(now))?;
+            Some(match cooldown.reason {
+                Failure::BalanceExhausted { .. } => "the account has no credit left at the upstream; add credit",
+                _ => "the upstream refuses the key; replace it",
+            })
+        })
     }
 
     /// Records that a submit ended in a way that says nothing about the limits.

@@ -70,12 +70,14 @@ pub(super) struct Shared {
     state: Mutex<State<Grant>>,
     /// A permit was returned, or a submit was queued.
     pub(super) changed: Notify,
+    /// Whether an account can buy is to be asked again.
+    pub(super) doubted: Notify,
     pub(super) metrics: BudgetMetrics,
 }
 
 impl Shared {
     pub(super) fn new(state: State<Grant>, metrics: BudgetMetrics) -> Self {
-        Self { state: Mutex::new(state), changed: Notify::new(), metrics }
+        Self { state: Mutex::new(state), changed: Notify::new(), doubted: Notify::new(), metrics }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<Grant>> {
@@ -144,6 +146,7 @@ impl QueueSlot {
         position: Position,
         submit: QueuedSubmit,
     ) -> Self {
+        state.since.insert(position, Instant::now());
         let granted = Some(enter(shared, &mut state, position, &submit));
         drop(state);
         Self { shared: Arc::clone(shared), position, submit, granted }
@@ -197,7 +200,9 @@ fn enter(
 
 impl Drop for QueueSlot {
     fn drop(&mut self) {
-        self.shared.lock().queue.remove(self.position, &self.submit);
+        let mut state = self.shared.lock();
+        state.queue.remove(self.position, &self.submit);
+        state.since.remove(&self.position);
     }
 }
 
@@ -232,6 +237,12 @@ impl InFlightPermit {
         self.shared.changed.notify_one();
     }
 
+    /// Reports that the submit did not reach the upstream: whether the account can buy is asked again.
+    pub(crate) fn not_sent(self) {
+        self.shared.lock().account_or_first(&self.account).known.on_not_sent();
+        self.shared.doubted.notify_waiters();
+    }
+
     /// Reports that the upstream refused the submit. Returns the pause or cooldown that follows.
     pub(crate) fn refused(mut self, pushback: Pushback) -> Duration {
         let Some(UnacknowledgedSubmit { token, model }) = self.submit.take() else { return Duration::ZERO };
@@ -250,6 +261,9 @@ impl InFlightPermit {
         };
         drop(state);
         self.shared.metrics.pushed_back(&self.account, concerns);
+        if concerns == "key" {
+            self.shared.doubted.notify_waiters();
+        }
         self.since = None;
         pause
     }

@@ -126,6 +126,14 @@ impl<T> FairQueue<T> {
         self.lanes.iter().map(|(client, lane)| (client, lane.len))
     }
 
+    /// Returns the first position of each client that has entries.
+    pub(super) fn first_positions(&self) -> impl Iterator<Item = (&ClientId, Position)> {
+        self.lanes.iter().filter_map(|(client, lane)| {
+            let fronts = lane.models.values().filter_map(|entries| entries.front());
+            Some((client, fronts.map(|entry| entry.position).min()?))
+        })
+    }
+
     /// Returns a new position at the end.
     pub(super) fn next_position(&mut self) -> Position {
         self.last_position += 1;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::account::Account;
 use super::limit::SendToken;
-use super::queue::FairQueue;
+use super::queue::{FairQueue, Position};
 use crate::model::{AccountId, ClientId, Failure};
 
 /// Why no purchase is made while the operator has paused every account.
@@ -21,6 +21,8 @@ pub(super) struct State<T> {
     pub(super) queue: FairQueue<T>,
     /// When refused clients were asked to come back, soonest first.
     pub(super) expected: VecDeque<Instant>,
+    /// When each position was taken, until its slot is dropped.
+    pub(super) since: HashMap<Position, Instant>,
 }
 
 /// The result of one attempt to grant a submit.
@@ -37,7 +39,7 @@ pub(super) enum Step<T> {
 
 impl<T> State<T> {
     pub(super) fn new(accounts: Vec<Account>, weights: HashMap<ClientId, f64>) -> Self {
-        Self { accounts, queue: FairQueue::new(weights), expected: VecDeque::new() }
+        Self { accounts, queue: FairQueue::new(weights), expected: VecDeque::new(), since: HashMap::new() }
     }
 
     /// Takes the submits out of the queue whose model no account can serve, with the reason.

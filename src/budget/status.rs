@@ -26,6 +26,8 @@ pub(crate) struct Status {
     pub(crate) queued_upload_bytes: u64,
     /// Queued submits by client.
     pub(crate) queued_submits_by_client: BTreeMap<String, usize>,
+    /// Seconds for which the first queued submit of each client waits.
+    pub(crate) longest_wait_s_by_client: BTreeMap<String, f64>,
     /// Seconds until submits resume after a 429; 0 when an account accepts some.
     pub(crate) paused_s: f64,
     pub(crate) accounts: Vec<AccountStatus>,
@@ -44,6 +46,12 @@ pub(crate) struct AccountStatus {
     /// Submits per minute, as configured and as learned from 429s.
     pub(crate) submits_per_minute_max: u32,
     pub(crate) submits_per_minute_learned: f64,
+    /// Whether it can buy, as far as that is known.
+    pub(crate) ready: bool,
+    /// Why it cannot, and what to do.
+    pub(crate) obstacle: Option<&'static str>,
+    /// Calls that the upstream refused since the start, by what the refusal concerns.
+    pub(crate) pushbacks: BTreeMap<&'static str, u64>,
     /// The pauses and cooldowns that are active.
     pub(crate) pauses: Vec<PauseStatus>,
 }
@@ -78,6 +86,14 @@ impl Status {
                 .by_client()
                 .map(|(client, count)| (client.to_string(), count))
                 .collect(),
+            longest_wait_s_by_client: state
+                .queue
+                .first_positions()
+                .filter_map(|(client, position)| {
+                    let since = state.since.get(&position)?;
+                    Some((client.to_string(), now.saturating_duration_since(*since).as_secs_f64()))
+                })
+                .collect(),
             paused_s: accounts.iter().map(paused).reduce(f64::min).unwrap_or_default(),
             accounts,
         }
@@ -97,6 +113,7 @@ impl AccountStatus {
             model: Some(model.to_string()),
             seconds: seconds(until),
         }));
+        let obstacle = account.obstacle(now);
         Self {
             name: account.id.to_string(),
             paused: account.paused,
@@ -105,6 +122,9 @@ impl AccountStatus {
             in_flight_learned: account.submit_limit.concurrency(),
             submits_per_minute_max: account.submits_per_minute_max.get(),
             submits_per_minute_learned: account.submit_limit.submits_per_minute(),
+            ready: obstacle.is_none(),
+            obstacle,
+            pushbacks: BTreeMap::new(),
             pauses,
         }
     }
@@ -117,6 +137,7 @@ pub(super) struct BudgetMetrics {
     queued_submits: Gauge,
     queued_submits_by_client: Family<ClientLabel, Gauge>,
     queued_upload_bytes: Gauge,
+    ready: Family<AccountLabel, Gauge>,
     in_flight: Family<AccountLabel, Gauge>,
     in_flight_max: Family<AccountLabel, Gauge>,
     submits_per_minute_max: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
@@ -128,6 +149,9 @@ struct CallLabels {
     account: String,
     call: &'static str,
 }
+
+/// What a refusal can concern.
+const CONCERNS: [&str; 5] = ["submit", "poll", "model", "permission", "key"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PushbackLabels {
@@ -177,6 +201,11 @@ impl BudgetMetrics {
                 "Bytes of the uploads of queued submits",
                 own.queued_upload_bytes.clone(),
             );
+            registry.register(
+                "ready",
+                "1 while an account can buy as far as that is known, 0 while its key is refused, its balance empty or the upstream unreachable",
+                own.ready.clone(),
+            );
             registry.register("in_flight", "Predictions in flight at the upstream, by account", own.in_flight.clone());
             registry.register(
                 "in_flight_max",
@@ -205,6 +234,15 @@ impl BudgetMetrics {
         self.pushbacks.get_or_create(&PushbackLabels { account: account.to_string(), concerns }).inc();
     }
 
+    /// Returns the calls that the upstream refused an account, by what the refusal concerns, where there are any.
+    pub(super) fn pushbacks_of(&self, account: &str) -> BTreeMap<&'static str, u64> {
+        let counted = |concerns: &'static str| {
+            let labels = PushbackLabels { account: account.to_owned(), concerns };
+            self.pushbacks.get(&labels).map(|count| (concerns, count.get()))
+        };
+        CONCERNS.into_iter().filter_map(counted).collect()
+    }
+
     pub(super) fn refresh(&self, status: &Status) {
         let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.queued_submits.set(whole(status.queued_submits));
@@ -217,6 +255,7 @@ impl BudgetMetrics {
         self.paused_seconds.clear();
         for account in &status.accounts {
             let label = AccountLabel { account: account.name.clone() };
+            self.ready.get_or_create(&label).set(i64::from(account.ready));
             self.in_flight.get_or_create(&label).set(whole(account.in_flight));
             self.in_flight_max.get_or_create(&label).set(whole(account.in_flight_learned));
             self.submits_per_minute_max.get_or_create(&label).set(account.submits_per_minute_learned);

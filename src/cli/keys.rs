@@ -7,9 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::store::{CommandError, StoredGateway, notice};
-use crate::admin::{
-    ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, LimitsView, list_keys, parse_duration, parse_expiry,
-};
+use crate::admin::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_duration, parse_expiry};
 use crate::admission::{Spent, spent_by_client, start_of_month};
 use crate::config::{Config, LimitPatch, Secret, mint_key};
 use crate::ledger::table::table;
@@ -309,29 +307,10 @@ fn list_text(views: &[KeyView]) -> String {
             time(view.revoked.or(ends), "-"),
             format!("${:.4}", view.spent.usd_today),
             format!("${:.4}", view.spent.usd_this_month),
-            limits_text(&view.limits, view.models.as_deref()),
+            view.limits.text(view.models.as_deref()),
         ]);
     }
     table(&rows, &[6, 7])
-}
-
-/// Returns the limits that there are, in a few words.
-fn limits_text(limits: &LimitsView, models: Option<&[String]>) -> String {
-    let count = |limit: Option<u32>, unit: &str| limit.map(|limit| format!("{limit} {unit}"));
-    let money = |limit: Option<f64>, unit: &str| limit.map(|limit| format!("${limit} {unit}"));
-    let parts: Vec<String> = [
-        count(limits.requests_per_minute, "requests/min"),
-        count(limits.requests_at_once, "requests at once"),
-        count(limits.predictions_at_once, "predictions at once"),
-        count(limits.pictures_per_day, "pictures/day"),
-        money(limits.usd_per_day, "a day"),
-        money(limits.usd_per_month, "a month"),
-        models.map(|models| models.join(" ")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
 fn json_text(value: &Value) -> String {

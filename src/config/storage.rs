@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::upstream::Switch;
 use super::{Error, seconds};
 
 /// `[storage]`: journal, results, spool.
@@ -23,6 +24,7 @@ pub(crate) struct StorageConfig {
     pub(crate) results_bytes_max: u64,
     pub(crate) journal_picture_bytes_max: u64,
     pub(crate) free_bytes_min: u64,
+    pub(crate) keep_prompts: Switch,
     #[serde(rename = "eviction_interval_s", deserialize_with = "seconds")]
     pub(crate) eviction_interval: Duration,
     /// A start with pictures and without their journal is allowed. Not a key: it is decided for one start.
@@ -54,6 +56,7 @@ pub(crate) struct CacheConfig {
     pub(crate) ttl: Duration,
     pub(crate) memory_bytes_max: u64,
     pub(crate) memory_picture_bytes_max: u64,
+    pub(crate) thumbnail_bytes_max: u64,
 }
 
 /// Whether identical requests share a result.

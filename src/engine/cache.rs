@@ -14,7 +14,7 @@ use super::metrics::EngineMetrics;
 use super::reuse::{AnswerSource, ReusePolicy, ReuseWindows, StoredCandidate};
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::model::{
-    ByteSource, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, RunningTime, StoredPicture,
+    ByteSource, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, RunningTime, StoredPicture, Usd,
 };
 use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
@@ -75,6 +75,8 @@ struct Recent {
     ended: RunningTime,
     /// A client has received it, or is receiving it.
     delivered: bool,
+    /// What it costs by the catalogue.
+    usd: Usd,
 }
 
 /// What answers a request, with the request counted as waiting for it.
@@ -259,10 +261,10 @@ impl ResultCache {
             self.recent.invalidate(&fingerprint);
             return None;
         }
-        self.metrics.hit();
+        self.metrics.hit(recent.usd);
         if !recent.delivered {
             // This answer is the first that may be received, which is journalled.
-            self.remember(fingerprint, Recent { delivered: true, ..recent.clone() });
+            self.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
         }
         let Recent { result, delivered: delivered_before, .. } = recent;
         let (job, counted) = (result.job, self.waiters.add(result.job));
@@ -306,11 +308,10 @@ impl ResultCache {
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
         if candidate.shareable && self.is_on() && delivered_before {
-            let result = Arc::clone(&result);
-            self.remember(stored.record.fingerprint, Recent { result, ended, delivered: true });
+            self.remember(&stored.record, &result, ended, true);
         }
         let source = if delivered_before && shared {
-            self.metrics.hit();
+            self.metrics.hit(self.price(&stored.record));
             AnswerSource::Hit(candidate.age)
         } else {
             self.count_joined(&stored.record);
@@ -336,13 +337,17 @@ impl ResultCache {
             && result.is_as_requested()
             && self.is_on()
         {
-            let (result, ended) = (Arc::clone(result), self.journal.running_time());
-            self.remember(record.fingerprint, Recent { result, ended, delivered: false });
+            self.remember(record, result, self.journal.running_time(), false);
         }
     }
 
-    /// Remembers a complete result, unless its job has been deleted.
-    fn remember(&self, fingerprint: Fingerprint, recent: Recent) {
+    /// Remembers a complete result whose job ended at this running time, unless the job has been deleted.
+    fn remember(&self, record: &JobRecord, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
+        let recent = Recent { result: Arc::clone(result), ended, delivered, usd: self.price(record) };
+        self.insert(record.fingerprint, recent);
+    }
+
+    fn insert(&self, fingerprint: Fingerprint, recent: Recent) {
         let job = recent.result.job;
         self.recent.insert(fingerprint, recent);
         if self.deleted.has(job) {
@@ -350,7 +355,7 @@ impl ResultCache {
         }
     }
 
-    /// Opens one picture of a stored job; `None` when it does not exist, or not any more.
+    /// Opens one picture of a stored job; `None` when it does not exist, or not any more, or its client is not `allowed`.
     ///
     /// # Errors
     ///
@@ -359,9 +364,10 @@ impl ResultCache {
         &self,
         job: JobId,
         index: usize,
+        allowed: impl Fn(&ClientId) -> bool,
     ) -> Option<Result<(StoredPicture, Arc<dyn ByteSource>), StoredJob>> {
         let stored = self.journal.job(job).await.ok()??;
-        if stored.evicted {
+        if stored.evicted || !allowed(&stored.record.client) {
             return None;
         }
         let picture = *stored_result(&stored)?.pictures.get(index)?;
@@ -381,7 +387,12 @@ impl ResultCache {
 
     /// Counts a purchase that was avoided.
     pub(super) fn count_joined(&self, record: &JobRecord) {
-        self.metrics.joined(self.rules.price(record, record.n).unwrap_or_default());
+        self.metrics.joined(self.price(record));
+    }
+
+    /// Returns what a job costs by the catalogue.
+    fn price(&self, record: &JobRecord) -> Usd {
+        self.rules.price(record, record.n).unwrap_or_default()
     }
 }
 

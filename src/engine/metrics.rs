@@ -12,8 +12,11 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 mod disk;
+mod recent_times;
 
 use disk::{DiskMetrics, DiskStatus};
+pub(crate) use recent_times::GenerationTime;
+use recent_times::RecentTimes;
 
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
@@ -41,6 +44,7 @@ pub(crate) struct Status {
     pub(crate) joined: u64,
     pub(crate) joined_usd: f64,
     pub(crate) cache_hits: u64,
+    pub(crate) hits_usd: f64,
     /// Bytes of uploads that have arrived, bytes held or reserved, and bytes in memory.
     pub(crate) spool_bytes: u64,
     pub(crate) spool_reserved_bytes: u64,
@@ -54,6 +58,8 @@ pub(crate) struct Status {
     pub(crate) orphans: u64,
     pub(crate) orphan_bytes: u64,
     pub(crate) storage: &'static str,
+    /// How long pictures took lately.
+    pub(crate) generation_times: Vec<GenerationTime>,
     /// The request formats that the upstream is known to accept, or not.
     pub(crate) formats: Vec<FormatRow>,
 }
@@ -86,6 +92,7 @@ struct PurchaseMetrics {
     inputs_unseen: Family<ModelLabel, Counter>,
     in_progress: Family<StateLabel, Gauge>,
     generation_seconds: Family<ModelLabel, Histogram>,
+    recent_times: RecentTimes,
     spent_usd: Money,
     unknown_usd: Money,
     unknown: Counter,
@@ -97,6 +104,7 @@ struct RequestMetrics {
     joined: Counter,
     joined_usd: Money,
     cache_hits: Counter,
+    hits_usd: Money,
     waiters: Gauge,
 }
 
@@ -166,6 +174,7 @@ impl EngineMetrics {
             inputs_unseen: Family::default(),
             in_progress: Family::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
+            recent_times: RecentTimes::default(),
             spent_usd: Money::default(),
             unknown_usd: Money::default(),
             unknown: Counter::default(),
@@ -201,6 +210,7 @@ impl EngineMetrics {
                     "US dollars that purchases with an unknown outcome may have cost",
                     &own.purchases.unknown_usd,
                 ),
+                ("hits_usd", "US dollars not spent because stored results answered requests", &own.requests.hits_usd),
                 ("joined_usd", "US dollars not spent because requests joined a job", &own.requests.joined_usd),
             ] {
                 registry.register(name, help, money.clone());
@@ -215,8 +225,9 @@ impl EngineMetrics {
         self.requests.jobs_started.inc();
     }
 
-    pub(super) fn hit(&self) {
+    pub(super) fn hit(&self, Usd(usd): Usd) {
         self.requests.cache_hits.inc();
+        self.requests.hits_usd.inc_by(usd);
     }
 
     pub(super) fn joined(&self, Usd(usd): Usd) {
@@ -284,6 +295,7 @@ impl EngineMetrics {
         inputs_unseen: bool,
     ) {
         self.purchases.pictures_bought.inc_by(pictures as u64);
+        self.purchases.recent_times.record(model, took);
         let model = ModelLabel { model: model.to_owned() };
         self.purchases.generation_seconds.get_or_create(&model).observe(took.as_secs_f64());
         if inputs_unseen {
@@ -319,6 +331,8 @@ impl EngineMetrics {
         status.joined = self.requests.joined.get();
         status.joined_usd = self.requests.joined_usd.get();
         status.cache_hits = self.requests.cache_hits.get();
+        status.hits_usd = self.requests.hits_usd.get();
+        status.generation_times = self.purchases.recent_times.by_model();
     }
 
     fn polls_made(&self) -> u64 {

@@ -57,9 +57,13 @@ pub struct Verify {
 /// Which purchases to list.
 #[derive(Args, Debug)]
 pub struct List {
-    /// Only purchases in this state
-    #[arg(long, value_parser = ["intent", "committing", "accepted", "resolved", "failed", "unknown"])]
-    pub(super) state: Option<String>,
+    /// Only purchases in this state, or in one of several with commas between: failed,unknown
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = ["intent", "committing", "accepted", "resolved", "failed", "unknown"]
+    )]
+    pub(super) state: Vec<String>,
     /// Only purchases of this client
     #[arg(long, value_name = "NAME")]
     pub(super) client: Option<String>,

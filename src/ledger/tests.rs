@@ -181,11 +181,15 @@ async fn a_list_shows_only_the_selected_purchases() {
     assert_eq!(found(&["--limit", "0"]), all);
     assert_eq!(found(&["--limit", "4"]), all[3..], "one of two purchases of a job");
     assert_eq!(found(&["--state", "failed"]), all[3..5], "and not the bought purchase of the same job");
+    let several = found(&["--state", "failed,unknown"]);
+    assert!(several.len() > 2 && all[3..5].iter().all(|id| several.contains(id)), "{several:?}");
+    assert_eq!(several, [found(&["--state", "failed"]), found(&["--state", "unknown"])].concat());
     assert_eq!(found(&["--client", "bob"]), [all[1].clone(), all[4].clone(), all[5].clone()]);
     assert_eq!(found(&["--since", "2026-11-21T10:05Z"]), all[5..]);
     assert_eq!(found(&["--until", "2026-11-21T10:02:00Z"]), all[..1]);
     assert_eq!(ledger.text(&["list", "--client", "carol"]), "no purchases\n");
     assert!(Cli::try_parse_from(["ledger", "list", "--state", "lost"]).is_err());
+    assert!(Cli::try_parse_from(["ledger", "list", "--state", "failed,lost"]).is_err());
     assert!(Cli::try_parse_from(["ledger", "list", "--since", "soon"]).is_err());
 }
 

@@ -116,7 +116,7 @@ pub(super) fn verify(
 
     let mut unknown: Vec<Digest> = files.into_iter().filter(|digest| !known.contains_key(digest)).collect();
     if !unknown.is_empty() {
-        let accepted = JobFilter { state: Some("accepted".to_owned()), limit: Some(1), ..JobFilter::default() };
+        let accepted = JobFilter { states: vec!["accepted".to_owned()], limit: Some(1), ..JobFilter::default() };
         if !ledger.list(&accepted)?.is_empty() {
             std::thread::sleep(JOURNAL_PAUSE);
         }

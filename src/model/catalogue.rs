@@ -11,6 +11,6 @@ mod size_rule;
 
 pub(crate) use api::{Capabilities, UpstreamApi};
 pub(crate) use models::{Catalogue, Model};
-pub(crate) use parameters::TaskSpec;
+pub(crate) use parameters::{Choice, TaskSpec};
 pub(crate) use shape::{AspectRatio, Resolution};
-pub(crate) use size_rule::{SizeProblem, quoted_list};
+pub(crate) use size_rule::{SizeProblem, SizeRule, quoted_list};

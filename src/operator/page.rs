@@ -1,149 +1,162 @@
-//! The status page: one table for each subject, refreshed by the browser. It contains numbers, texts of ours, and names from
-//! the configuration and the catalogue, which consist of letters, digits and - _ . @ / alone. Texts of the upstream are
-//! escaped.
+//! The page as HTML, complete without script: `page/dashboard.html` with the texts of a view in the places that name them.
+//!
+//! | attribute                 | what is put there                                         |
+//! |---------------------------|-----------------------------------------------------------|
+//! | `data-text`               | a text                                                    |
+//! | `data-level-of`           | `data-level`, which the style colours                     |
+//! | `data-show`               | `hidden`, where the place is not to be shown              |
+//! | `data-list`               | rows of a table, or notes in a `<ul>`                     |
+//! | `data-chart` of a figure  | the chart, behind the caption                             |
+//! | `data-metric`             | a link to the metric that has the number                  |
+//!
+//! Names of clients, models and accounts and texts of the upstream are escaped, as everything is. `page/dashboard.js` does the
+//! same with the changes.
 
 use std::fmt::Write;
-use std::sync::LazyLock;
 
-use axum::http::HeaderValue;
-use base64_simd::STANDARD;
+use super::view::charts::{Chart, HEIGHT, WIDTH};
+use super::view::{Cell, Row, View};
+use crate::web::assets::{Asset, ICON, STYLE};
 
-use super::Snapshot;
-use crate::engine;
+const TEMPLATE: &str = include_str!("page/dashboard.html");
 
-const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=3>\
-<title>gptproto-gateway</title>";
+/// The files of the page.
+pub(super) const FILES: [Asset; 4] = [
+    STYLE,
+    ICON,
+    Asset { name: "dashboard.css", bytes: include_bytes!("page/dashboard.css") },
+    Asset { name: "dashboard.js", bytes: include_bytes!("page/dashboard.js") },
+];
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;\
-padding:0 1rem;color:#222;background:#fff}h1{font-size:1.3rem}h2{font-size:1rem;margin:1.5rem 0 .3rem}\
-table{border-collapse:collapse;width:100%}td{padding:.2rem .5rem;border-bottom:1px solid #ddd}\
-td+td{text-align:right;font-variant-numeric:tabular-nums}.bad{color:#b00}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td{border-color:#333}.bad{color:#f77}}";
-
-/// The content security policy of every page: the style above, and nothing else.
-pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let digest = STANDARD.encode_to_string(ring::digest::digest(&ring::digest::SHA256, STYLE.as_bytes()));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
-    HeaderValue::from_str(&policy).expect("base64 makes a header value")
-});
-
-pub(super) fn render(snapshot: &Snapshot) -> String {
-    let mut page = format!("{HEAD}<style>{STYLE}</style>");
-    let engine = &snapshot.engine;
-    let upstream = &snapshot.upstream;
-    let sandbox = if snapshot.sandbox { " · sandbox" } else { "" };
-    let ready = if snapshot.ready {
-        "ready".to_owned()
-    } else {
-        format!("<span class=bad>not ready: {}</span>", snapshot.not_ready.join(", "))
-    };
-    let _ = write!(page, "<h1>gptproto-gateway {}{sandbox} · {ready}</h1>", snapshot.version);
-    let of = |value: usize, max: usize| format!("{value} of {max}");
-    let usd = |value: f64| format!("${value:.4}");
-    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    table(
-        &mut page,
-        "Now",
-        &[
-            ("client connections", of(snapshot.connections.clients, snapshot.connections.clients_max)),
-            ("requests that wait for a job", engine.waiters.to_string()),
-            ("purchases queued", of(upstream.queued_submits, upstream.queued_submits_max)),
-            ("purchases being submitted", engine.submitting.to_string()),
-            ("purchases accepted by the upstream", engine.polling.to_string()),
-            ("purchases in flight", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
-            (
-                "uploads in the spool",
-                format!("{} of {}", mib(engine.spool_reserved_bytes), mib(engine.spool_bytes_max)),
-            ),
-            ("pictures cached in memory", mib(engine.memory_cache_bytes)),
-            ("orphans (stored pictures that no job has)", format!("{}, {}", engine.orphans, mib(engine.orphan_bytes))),
-            ("storage", engine.storage.to_owned()),
-        ],
-    );
-    for account in &upstream.accounts {
-        let in_flight = if account.in_flight_learned < account.in_flight_max {
-            format!(
-                "{} of {} learned ({} configured)",
-                account.in_flight, account.in_flight_learned, account.in_flight_max
-            )
-        } else {
-            of(account.in_flight, account.in_flight_max)
-        };
-        let rate = if account.submits_per_minute_learned < f64::from(account.submits_per_minute_max) {
-            format!("{:.1} learned ({} configured)", account.submits_per_minute_learned, account.submits_per_minute_max)
-        } else {
-            account.submits_per_minute_max.to_string()
-        };
-        let mut rows = vec![("purchases in flight", in_flight), ("submits per minute", rate)];
-        for pause in &account.pauses {
-            let what = pause.model.as_deref().unwrap_or(pause.what);
-            let cooldown = format!("<span class=bad>{what}: {:.0} s left</span>", pause.seconds.ceil());
-            rows.push(("cooldown", cooldown));
+/// Writes the page.
+pub(super) fn render(view: &View) -> String {
+    let mut page = String::with_capacity(TEMPLATE.len() * 4);
+    let mut rest = TEMPLATE;
+    let mut chart: Option<&Chart> = None;
+    while let Some((before, tag, after)) = next_tag(rest) {
+        page.push_str(before);
+        if tag == "</figure>"
+            && let Some(chart) = chart.take()
+        {
+            write_chart(&mut page, chart);
         }
-        table(&mut page, &format!("Account {}", account.name), &rows);
-    }
-    if !upstream.queued_submits_by_client.is_empty() {
-        let _ = write!(page, "<h2>Queued purchases by client</h2><table>");
-        for (client, count) in &upstream.queued_submits_by_client {
-            let _ = write!(page, "<tr><td>{client}<td>{count}");
+        write_tag(&mut page, tag, view);
+        if let Some(text) = attribute(tag, "data-text").and_then(|key| view.texts.get(key)) {
+            page.push_str(&escaped(text));
         }
-        page.push_str("</table>");
+        if let Some(rows) = attribute(tag, "data-list").and_then(|key| view.lists.get(key)) {
+            let is_list = tag.starts_with("<ul");
+            rows.iter().for_each(|row| if is_list { write_note(&mut page, row) } else { write_row(&mut page, row) });
+        }
+        chart = attribute(tag, "data-chart").and_then(|key| view.charts.get(key)).or(chart);
+        rest = after;
     }
-    formats(&mut page, engine);
-    table(
-        &mut page,
-        "Since start",
-        &[
-            ("jobs", engine.jobs.to_string()),
-            ("pictures bought", engine.pictures.to_string()),
-            ("spent, by catalogue prices", usd(engine.spent_usd)),
-            ("polls (saved by planning)", format!("{} ({})", engine.polls, engine.polls_saved)),
-            ("purchases with unknown outcome", format!("{} ({})", engine.unknown, usd(engine.unknown_usd))),
-            ("purchases avoided by joining a job", format!("{} ({})", engine.joined, usd(engine.joined_usd))),
-            ("responses from the cache", engine.cache_hits.to_string()),
-            ("uptime", format!("{} s", snapshot.uptime_s)),
-        ],
-    );
-    let limits = snapshot.clients.iter().flat_map(|client| {
-        client.levels().into_iter().map(move |(limit, used, most)| {
-            let amount = |amount: f64| if limit.is_money() { usd(amount) } else { amount.to_string() };
-            (format!("{}: {}", client.name, limit.name()), format!("{} of {}", amount(used), amount(most)))
-        })
-    });
-    let limits: Vec<(String, String)> = limits.collect();
-    if !limits.is_empty() {
-        let rows: Vec<(&str, String)> = limits.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        table(&mut page, "Clients", &rows);
-    }
-    page.push_str("<p><a href=metrics>metrics</a> · <a href=status.json>status.json</a></p></html>\n");
+    page.push_str(rest);
     page
 }
 
-/// Shows how the upstream is sent input pictures, and what it has refused.
-fn formats(page: &mut String, engine: &engine::Status) {
-    if engine.formats.is_empty() {
-        return;
+/// Returns what is before the next tag, the tag, and what is behind it. No attribute of the template has a `>`.
+fn next_tag(text: &str) -> Option<(&str, &str, &str)> {
+    let start = text.find('<')?;
+    let end = start + text[start..].find('>')? + 1;
+    Some((&text[..start], &text[start..end], &text[end..]))
+}
+
+/// Returns the value of an attribute of the template.
+fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+    let (_, value) = tag.split_once(&format!(" {name}=\""))?;
+    Some(value.split_once('"')?.0)
+}
+
+fn write_tag(page: &mut String, tag: &str, view: &View) {
+    page.push_str(&tag[..tag.len() - 1]);
+    if let Some(metric) = attribute(tag, "data-metric").map(metric_name) {
+        let _ = write!(page, " href=\"metrics#:~:text={metric}\" title=\"Metric {metric}\"");
     }
-    page.push_str("<h2>Request formats</h2><table>");
-    for row in &engine.formats {
-        let mask = if row.masked { " with a mask" } else { "" };
-        let class = if row.state == "proven" { "" } else { " class=bad" };
-        let reason = if row.reason.is_empty() { String::new() } else { format!(": {}", escaped(&row.reason)) };
-        let _ = write!(
-            page,
-            "<tr><td>{}: {} {}, {}{mask}<td><span{class}>{} {}</span> since {}{reason}",
-            row.account,
-            row.model,
-            row.task,
-            row.inputs.name(),
-            escaped(&row.method),
-            row.state,
-            row.since
-        );
+    if let Some(level) = attribute(tag, "data-level-of").and_then(|key| view.levels.get(key)) {
+        let _ = write!(page, " data-level=\"{level}\"");
     }
-    page.push_str("</table>");
+    if attribute(tag, "data-show").is_some_and(|key| !view.shown.get(key).copied().unwrap_or_default()) {
+        page.push_str(" hidden");
+    }
+    page.push('>');
+}
+
+/// Returns the name of a metric, which the template shortens.
+fn metric_name(name: &str) -> String {
+    if name.starts_with("process_") { name.to_owned() } else { format!("gptproto_gateway_{name}") }
+}
+
+fn write_row(page: &mut String, row: &Row) {
+    page.push_str("<tr>");
+    for cell in &row.cells {
+        let class = if inner_tag(cell).is_some() || cell.class.is_empty() {
+            String::new()
+        } else {
+            format!(" class=\"{}\"", cell.class)
+        };
+        let _ = write!(page, "<td{class}>");
+        write_content(page, cell);
+        page.push_str("</td>");
+    }
+    page.push_str("</tr>");
+}
+
+fn write_note(page: &mut String, row: &Row) {
+    let _ = write!(page, "<li class=\"note {}\">", row.level.unwrap_or_default());
+    for cell in &row.cells {
+        page.push_str("<span>");
+        write_content(page, cell);
+        page.push_str("</span>");
+    }
+    page.push_str("</li>");
+}
+
+/// Returns the element around the text of a cell. Commands and ids are code, and badges stand by themselves.
+fn inner_tag(cell: &Cell) -> Option<(&'static str, String)> {
+    match cell.class {
+        "code" => Some(("code", String::new())),
+        class if class.starts_with("badge") => Some(("span", format!(" class=\"{class}\""))),
+        _ => None,
+    }
+}
+
+fn write_content(page: &mut String, cell: &Cell) {
+    let text = escaped(&cell.text);
+    let _ = match inner_tag(cell) {
+        Some((name, class)) => write!(page, "<{name}{class}>{text}</{name}>"),
+        None => write!(page, "{text}"),
+    };
+}
+
+fn write_chart(page: &mut String, chart: &Chart) {
+    let Chart { summary, top, series, rows } = chart;
+    let _ = write!(
+        page,
+        "<div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"{}\">",
+        escaped(summary)
+    );
+    for one in series {
+        let _ = write!(page, "<path class=\"{}\" d=\"{}\"></path>", one.class, one.d);
+    }
+    let _ = write!(
+        page,
+        "</svg><span class=\"top\">{}</span></div><div class=\"axis\" aria-hidden=\"true\"><span>1 h ago</span>\
+         <span>now</span></div><ul class=\"legend\">",
+        escaped(top)
+    );
+    for one in series {
+        let _ = write!(page, "<li class=\"{}\">{}</li>", one.class, escaped(&one.name));
+    }
+    page.push_str("</ul><details><summary>As a table</summary><div class=\"scroll\"><table><thead><tr>");
+    page.push_str("<th scope=\"col\">From (UTC)</th>");
+    for one in series {
+        let _ = write!(page, "<th scope=\"col\" class=\"number\">{}</th>", escaped(&one.name));
+    }
+    page.push_str("</tr></thead><tbody>");
+    rows.iter().for_each(|row| write_row(page, row));
+    page.push_str("</tbody></table></div></details>");
 }
 
 /// Escapes a text for HTML.
@@ -162,10 +175,78 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-fn table(page: &mut String, title: &str, rows: &[(&str, String)]) {
-    let _ = write!(page, "<h2>{title}</h2><table>");
-    for (name, value) in rows {
-        let _ = write!(page, "<tr><td>{name}<td>{value}");
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn keys(name: &str) -> BTreeSet<&'static str> {
+        let mut keys = BTreeSet::new();
+        let mut rest = TEMPLATE;
+        while let Some((_, tag, after)) = next_tag(rest) {
+            keys.extend(attribute(tag, name));
+            rest = after;
+        }
+        keys
     }
-    page.push_str("</table>");
+
+    /// Returns the view of a gateway in which everything that can be shown has happened.
+    fn view() -> View {
+        let mut view = View::default();
+        for key in keys("data-text") {
+            view.texts.insert(key, format!("<{key}>"));
+        }
+        for key in keys("data-show") {
+            view.shown.insert(key, key != "formats");
+        }
+        let cell = |class| Cell { text: "<script>alert('\"&')</script>".to_owned(), class };
+        for key in keys("data-list") {
+            let cells = vec![cell(""), cell("code"), cell("badge bad"), cell("number")];
+            view.lists.insert(key, vec![Row { level: Some("bad"), cells }]);
+        }
+        view
+    }
+
+    #[test]
+    fn every_text_is_escaped_and_in_its_place() {
+        let page = render(&view());
+        assert!(!page.contains("<script>") && page.matches("&lt;script&gt;alert(&#39;&quot;&amp;&#39;)").count() > 8);
+        for key in keys("data-text") {
+            assert!(page.contains(&format!("&lt;{key}&gt;")), "{key}");
+        }
+        assert!(page.contains("<td><span class=\"badge bad\">&lt;") && page.contains("<td class=\"number\">&lt;"));
+        assert!(page.contains("data-show=\"formats\" hidden>") && !page.contains("data-show=\"failures\" hidden"));
+        assert!(page.contains("href=\"metrics#:~:text=gptproto_gateway_engine_waiters\""));
+        assert_eq!(
+            (page.matches("<tbody").count(), page.matches("</html>").count()),
+            (TEMPLATE.matches("<tbody").count(), 1)
+        );
+    }
+
+    #[test]
+    fn a_chart_stands_behind_its_caption() {
+        let mut view = View::default();
+        let series =
+            super::super::view::charts::Series { name: "a<b".to_owned(), class: "bar good", d: "M0 0".to_owned() };
+        let chart =
+            Chart { summary: "6 \"calls\"".to_owned(), top: "5".to_owned(), series: vec![series], rows: Vec::new() };
+        view.charts.insert("pushbacks", chart);
+        let page = render(&view);
+        let (_, figure) = page.split_once("data-chart=\"pushbacks\"").unwrap();
+        let (figure, _) = figure.split_once("</figure>").unwrap();
+        let (caption, chart) = figure.split_once("</figcaption>").unwrap();
+        assert!(!caption.contains("<svg") && chart.contains("aria-label=\"6 &quot;calls&quot;\""), "{figure}");
+        assert!(
+            chart.contains("<path class=\"bar good\" d=\"M0 0\">")
+                && chart.contains("<li class=\"bar good\">a&lt;b</li>")
+        );
+        assert_eq!(page.matches("<svg").count(), 1);
+    }
+
+    #[test]
+    fn the_page_and_its_files_are_small() {
+        let files: usize = FILES.iter().map(|file| file.bytes.len()).sum();
+        assert!(files + TEMPLATE.len() < 60_000, "{files} bytes of files");
+    }
 }

@@ -20,7 +20,7 @@ mod upstream;
 
 pub(crate) use breaker::Breaker;
 pub(crate) use client::{Answer, Client, Edit};
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Admin, Gateway};
 pub(crate) use pictures::{data_url, digest, mask, picture, plain_picture, size_of};
 pub(crate) use program::{Program, Run, Serving};
 pub(crate) use raw::Raw;
@@ -37,6 +37,8 @@ pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-one"
 pub(crate) const OTHER_UPSTREAM_KEY: &str = "sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-other";
 /// The password of the proxy, which only the proxy may receive.
 pub(crate) const PROXY_PASSWORD: &str = "proxy-vQ7kZp3XvQ7kZp3XvQ7kZp3X-password";
+/// The admin token, which only the operator may send.
+pub(crate) const ADMIN_TOKEN: &str = "admin-vQ7kZp3XvQ7kZp3XvQ7kZp3X-token";
 pub(crate) const ALICE: &str = "sk-gw-alice-vQ7kZp3XvQ7kZp3XvQ7kZp3X";
 pub(crate) const BOB: &str = "sk-gw-bob-vQ7kZp3XvQ7kZp3XvQ7kZp3X";
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Edit, Gateway, Upstream, in_background, until};
+use crate::harness::{ALICE, Answer, Client, Edit, Gateway, Program, Raw, Upstream, in_background, until};
 
 fn ids(list: &Value) -> Vec<String> {
     let data = list["data"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
@@ -236,4 +236,44 @@ async fn deleting_an_unknown_outcome_does_not_buy_it_twice() {
     alice.edit(&edit).await.is_refused(502, "submission_outcome_unknown");
     alice.edit(&Edit::new("lost")).await.is_refused(502, "submission_outcome_unknown");
     assert_eq!(upstream.purchases().await, 1);
+}
+
+#[tokio::test]
+async fn what_was_deleted_stays_deleted_after_a_crash() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&["serve"]).await;
+    let deleted = buy(&serving.alice(), "deleted").await;
+    let kept = buy(&serving.alice(), "kept").await;
+    let path = format!("/v1/predictions/{deleted}");
+    assert_eq!(serving.alice().delete(&path).await.json()["deleted"], json!(true));
+    serving.kill();
+
+    let serving = program.serve(&["serve"]).await;
+    serving.alice().get(&path).await.is_refused(404, "prediction_not_found");
+    assert_eq!(ids(&list(&serving.alice(), "").await), [kept.as_str()]);
+    assert_eq!(serving.alice().edit(&Edit::new("kept")).await.cache(), "hit");
+    assert_eq!(serving.alice().edit(&Edit::new("deleted")).await.cache(), "miss");
+    let ledger = program.run(&["ledger", "list"]).await;
+    assert!(ledger.stdout.contains(&deleted), "the record of the money: {}", ledger.stdout);
+}
+
+/// A client that receives its result, very slowly, keeps it.
+#[tokio::test]
+async fn a_result_that_is_being_received_is_not_deleted() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("storage.journal_picture_bytes_max", "0")]).await;
+    let alice = gateway.alice();
+    let edit = Edit::new("slow").field("model", "gpt-image-2").field("size", "2048x2048").field("n", "4");
+    let bought = alice.edit(&edit).await;
+    let whole = bought.bytes.len();
+    let path = format!("/v1/predictions/{}", bought.header("x-gateway-prediction"));
+    let mut raw = Raw::to(&gateway.address()).await;
+    raw.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ALICE}\r\n\r\n")).await;
+    raw.until("b64_json").await;
+    println!("{whole} bytes");
+    alice.delete(&path).await.is_refused(409, "prediction_in_use");
+    drop(raw);
+    until("its connection is closed", async || alice.delete(&path).await.status == 200).await;
+    alice.get(&path).await.is_refused(404, "prediction_not_found");
 }

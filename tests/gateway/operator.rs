@@ -1,8 +1,9 @@
 //! The operator listener.
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::harness::{ALICE, Edit, Gateway, UPSTREAM_KEY, Upstream, until};
+use crate::harness::{ALICE, Answer, Client, Edit, Gateway, UPSTREAM_KEY, Upstream, until};
 
 #[tokio::test]
 async fn a_running_gateway_is_healthy_and_ready() {
@@ -10,6 +11,96 @@ async fn a_running_gateway_is_healthy_and_ready() {
     let gateway = Gateway::on(&upstream).await;
     assert_eq!(gateway.page("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(gateway.page("/readyz").await, (200, "ready\n".to_owned()));
+}
+
+async fn is_not_ready(gateway: &Gateway, words: &str) -> bool {
+    let (status, text) = gateway.page("/readyz").await;
+    status == 503 && text.starts_with("not ready: no account can buy (default: ") && text.contains(words)
+}
+
+/// The value of a metric with these labels.
+async fn metric(gateway: &Gateway, series: &str) -> f64 {
+    let (_, page) = gateway.page("/metrics").await;
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_known_before_the_first_picture_until_it_is_accepted() {
+    let upstream = Upstream::with(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    until("the key is known to be refused", async || is_not_ready(&gateway, "refuses the key; replace it").await).await;
+    assert_eq!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await, 0.0);
+    assert_eq!(upstream.submits().await, 0, "nothing was bought to find that out");
+    upstream.set(json!({"auth": {"revoked": []}})).await;
+    until("it is ready again", async || gateway.page("/readyz").await.0 == 200).await;
+    assert_eq!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn one_account_that_can_buy_is_enough() {
+    let upstream = Upstream::with(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
+    let others = ("GPTPROTO_API_KEYS", "other:sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-other");
+    let gateway = Gateway::with(&upstream, &[others]).await;
+    until("the first account is known to be refused", async || {
+        metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await == 0.0
+    })
+    .await;
+    assert_eq!(gateway.page("/readyz").await.0, 200);
+    gateway.alice().edit(&Edit::new("by the other")).await.picture();
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_reached_is_reported_after_several_questions_and_purchases_count_too() {
+    // A port on which nothing listens.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::at(&format!("http://{closed}"), &[("upstream.submit_attempts_max", "1")]).await;
+    assert_eq!(gateway.page("/readyz").await.0, 200, "one failure proves nothing");
+    until("it is known to be unreachable", async || is_not_ready(&gateway, "cannot be reached").await).await;
+
+    // A gateway that was ready, and whose key is revoked while it runs: a purchase learns it.
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.account_cooldown_max_s", "1")]).await;
+    gateway.alice().edit(&Edit::new("well")).await.picture();
+    upstream.set(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
+    gateway.alice().edit(&Edit::new("refused")).await.is_refused(502, "upstream_key_refused");
+    assert!(is_not_ready(&gateway, "refuses the key").await);
+    assert_eq!(gateway.alice().edit(&Edit::new("well")).await.cache(), "hit", "what is stored is served all the same");
+    upstream.set(json!({"auth": {"revoked": []}})).await;
+    gateway.alice().edit(&Edit::new("accepted again")).await.picture();
+    assert_eq!(gateway.page("/readyz").await.0, 200, "a purchase that is accepted ends it");
+}
+
+#[tokio::test]
+async fn failed_requests_are_kept_with_their_story() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let alice = gateway.alice();
+    alice.edit(&Edit::new("a prompt that is shown nowhere")).await.picture();
+    alice.edit(&Edit::new("a prompt that is shown nowhere")).await.picture();
+    upstream.fault("submit", "drop_after", 1).await;
+    let lost = alice.edit(&Edit::new("lost")).await;
+    alice.edit(&Edit::bare("no picture")).await.is_refused(400, "missing_required_parameter");
+    upstream.fault("submit", "drop_after", 1).await;
+    let streamed = alice.edit(&Edit::new("streamed").field("stream", "true")).await;
+
+    let (_, text) = gateway.page("/status.json").await;
+    assert!(!text.contains("shown nowhere"), "{text}");
+    let status: Value = serde_json::from_str(&text).unwrap();
+    let outcomes: Vec<&str> =
+        status["recent_requests"].as_array().unwrap().iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["unknown", "refused", "unknown", "hit", "made"], "{status}");
+    let failures = status["recent_failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 2, "a client's own mistake is none: {status}");
+    let (failure, job) = (&failures[1], lost.header("x-gateway-prediction"));
+    assert_eq!(failure["request"], lost.header("x-request-id"));
+    assert_eq!(failures[0]["request"], streamed.header("x-request-id"), "{status}");
+    for (name, value) in [("client", "alice"), ("code", "submission_outcome_unknown"), ("payment", "unknown")] {
+        assert_eq!(failure[name], value, "{failure}");
+    }
+    let help = failure["help"].as_str().unwrap();
+    assert!(help.starts_with("gptproto-gateway ledger resolve pred_") && help.contains(job), "{failure}");
+    assert!(failure["money"].as_str().unwrap().contains("may have been bought"), "{failure}");
 }
 
 #[tokio::test]
@@ -152,11 +243,129 @@ async fn the_status_page_shows_numbers_and_no_secret() {
     assert_eq!(status["engine"]["storage"], "ok");
     assert!(status["engine"]["spent_usd"].as_f64().unwrap() > 0.0);
     assert_eq!(status["upstream"]["predictions_in_flight"], 0);
-    let (code, page) = gateway.page("/").await;
-    assert_eq!(code, 200);
-    assert!(page.starts_with("<!doctype html>") && page.contains("pictures"), "{page}");
+    let page = html(&gateway).await;
+    assert!(page.contains("<h2 id=\"verdict\" data-text=\"verdict\">Ready</h2>"), "{page}");
+    assert!(page.contains("<td>alice</td>") && page.contains("<span class=\"badge good\">made</span>"), "{page}");
     let metrics = gateway.page("/metrics").await.1;
     for shown in [text, page, metrics] {
         assert!(!shown.contains(UPSTREAM_KEY) && !shown.contains(ALICE) && !shown.contains("counted"), "{shown}");
     }
+}
+
+/// The page as a browser gets it.
+async fn html(gateway: &Gateway) -> String {
+    let request = gateway.client("").request(Method::GET, &format!("{}/", gateway.operator()));
+    let answer = Answer::to(request.header("accept", "text/html,*/*;q=0.8")).await;
+    assert_eq!(answer.status, 200);
+    answer.text()
+}
+
+#[tokio::test]
+async fn every_metric_that_the_page_links_to_exists() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let page = html(&gateway).await;
+    let (_, metrics) = gateway.page("/metrics").await;
+    let linked: Vec<&str> =
+        page.split("href=\"metrics#:~:text=").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(linked.len() > 25, "{page}");
+    for name in linked {
+        let declared = ["", "_total"].map(|suffix| format!("# TYPE {name}{suffix} "));
+        assert!(declared.iter().any(|line| metrics.contains(line)), "no {name} in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn after_failures_the_page_says_so_first() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let alice = gateway.alice();
+    for number in 0..4 {
+        alice.edit(&Edit::new(&format!("well {number}"))).await.picture();
+    }
+    for number in 0..2 {
+        upstream.fault("submit", "drop_after", 1).await;
+        alice.edit(&Edit::new(&format!("lost {number}"))).await;
+    }
+    let page = html(&gateway).await;
+    let (_, verdict) = page.split_once("data-text=\"verdict\">").unwrap();
+    assert!(verdict.starts_with("Ready, and 2 of 6 requests failed</h2>"), "{page}");
+    for part in [
+        "2 of the last 6 requests for pictures failed: no usable answer came to the submit (2).",
+        "2 purchases may have cost up to $",
+        "<code>gptproto-gateway ledger list --state unknown</code>",
+        "<code>gptproto-gateway ledger resolve pred_",
+    ] {
+        assert!(page.contains(part), "no {part} in\n{page}");
+    }
+}
+
+/// Reads events of the live page until `wanted` is in one; returns all of them.
+async fn events_until(response: &mut reqwest::Response, wanted: &str) -> String {
+    let mut text = String::new();
+    until("the event comes", async || {
+        text.contains(wanted) || {
+            let piece = tokio::time::timeout(std::time::Duration::from_secs(3), response.chunk()).await;
+            text += &String::from_utf8_lossy(&piece.unwrap().unwrap().expect("the stream goes on"));
+            false
+        }
+    })
+    .await;
+    text
+}
+
+#[tokio::test]
+async fn an_open_page_gets_everything_and_then_what_changes() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let open = async || http.get(format!("{}/events", gateway.operator())).send().await.unwrap();
+    let mut first = open().await;
+    assert_eq!(
+        (first.status().as_u16(), &first.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    let everything = events_until(&mut first, "\n\n").await;
+    assert!(everything.starts_with("event: view\ndata: {\"texts\":{"), "{everything}");
+    for part in ["\"version\":", "\"waiting\":\"0\"", "\"charts\":{", "\"requests.none\":true"] {
+        assert!(everything.contains(part), "no {part} in {everything}");
+    }
+    gateway.alice().edit(&Edit::new("seen live")).await.picture();
+    let changes = events_until(&mut first, "\"pictures\":\"1\"").await;
+    assert!(changes.contains("\"requests.none\":false") && changes.contains("\"alice\""), "{changes}");
+    assert!(!changes.contains("\"version\":") && !changes.contains("seen live"), "only what changes: {changes}");
+    let mut second = open().await;
+    let everything = events_until(&mut second, "\n\n").await;
+    assert!(everything.contains("\"pictures\":\"1\"") && everything.contains("\"version\":"), "{everything}");
+
+    // Pages that stay open do not hold up the stop, and leave room for probes.
+    let mut open_pages = Vec::new();
+    for _ in 0..30 {
+        let page = open().await;
+        assert_eq!(page.status(), 200);
+        open_pages.push(page);
+    }
+    assert_eq!(open().await.status(), 503);
+    assert_eq!(gateway.page("/readyz").await.0, 200);
+    let stopping = std::time::Instant::now();
+    gateway.stop().await;
+    assert!(stopping.elapsed() < std::time::Duration::from_secs(1), "{:?}", stopping.elapsed());
+    while let Ok(Some(_)) = first.chunk().await {}
+}
+
+#[tokio::test]
+async fn an_sdk_at_the_operators_port_is_shown_the_way() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let lost = Client::new(gateway.operator().trim_start_matches("http://").to_owned(), crate::harness::ALICE);
+    let edited = lost.edit(&Edit::new("to the wrong port")).await;
+    let listed = lost.get("/v1/models").await;
+    let odd = lost.get("/nothing").await;
+    for answer in [&edited, &listed, &odd] {
+        answer.is_refused(404, "unknown_url");
+        let address = format!("http://{}/v1", gateway.address());
+        assert!(answer.message().contains(&address) && answer.message().contains("operator"), "{}", answer.message());
+        assert_eq!(answer.header("x-should-retry"), "false");
+    }
+    assert_eq!(upstream.submits().await, 0);
 }

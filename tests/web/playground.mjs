@@ -87,7 +87,7 @@ test("an edit: controls of the model, progress, the result, the same again from 
   await field(page, "textbox", "Prompt").fill("make it a winter night");
   await page.keyboard.press("Control+Enter");
   await page.getByRole("progressbar").waitFor();
-  await page.getByText("Being made").first().waitFor();
+  await page.getByText("Being made", { exact: true }).waitFor();
   await shot(page, "working");
   await assertAccessible(page, "while a picture is made");
   await result(page).waitFor({ timeout: 30_000 });
@@ -146,7 +146,7 @@ test("leaving the page loses nothing", async () => {
   const watched = await playground({ speed: SLOW });
   const { page, context } = watched;
   await edit(page, "a job that goes on alone");
-  await page.getByText("Being made").first().waitFor();
+  await page.getByText("Being made", { exact: true }).waitFor();
   await page.goto("about:blank");
   await page.goto(gateway.api);
   await page.getByRole("article", { name: "Job: a job that goes on alone" }).getByRole("progressbar").waitFor();
@@ -165,7 +165,7 @@ test("a lost connection is said, and the job is found again when the gateway is 
   const watched = await playground({ speed: SLOW, ignore: [/Failed to load resource/, /ERR_/] });
   const { page, context } = watched;
   await edit(page, "a job that outlasts a lost connection");
-  await page.getByText("Being made").first().waitFor();
+  await page.getByText("Being made", { exact: true }).waitFor();
   await context.setOffline(true);
   await page.getByText(/connection broke|does not answer/i).first().waitFor({ timeout: 30_000 });
   await context.setOffline(false);
@@ -291,9 +291,9 @@ test("a generation of several pictures, and a refusal, say what happened", async
   await page.getByRole("img", { name: "Result 2 of 3: three ships at sea" }).waitFor();
   await page.getByLabel("Number").fill("99");
   await field(page, "button", "Generate").click();
-  const alert = page.getByRole("alert").filter({ hasText: "Not sent" });
+  const alert = page.getByRole("alert").filter({ hasText: "Refused" });
   await alert.waitFor();
-  assert.match(await alert.innerText(), /parameter n/);
+  assert.match(await alert.innerText(), /Nothing was bought[\s\S]*parameter n/);
   await shot(page, "refusal");
   await assertAccessible(page, "a refusal");
   assertClean(watched);
@@ -436,7 +436,8 @@ test("dark on a large screen", async () => {
 test("without script the page says what it is", async () => {
   const watched = await openPage(browser, { javaScriptEnabled: false });
   await watched.page.goto(gateway.api);
-  await watched.page.getByText("The playground needs JavaScript").waitFor();
+  await watched.page.getByRole("heading", { name: "Edit a picture, and pay for it once" }).waitFor();
+  assert.match(await watched.page.locator("noscript").innerHTML(), /The playground needs JavaScript/);
   await watched.close();
 });
 

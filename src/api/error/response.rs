@@ -13,6 +13,8 @@ use super::ApiError;
 use super::messages::whole_seconds;
 use crate::http::gateway_headers::{SHOULD_RETRY, name_job};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
+use crate::model::Failure;
+use crate::telemetry::recent::{Payment, RequestFailure, RequestOutcome};
 
 /// OpenAI's envelope; all four keys are always present.
 #[derive(Debug, Serialize)]
@@ -34,6 +36,16 @@ pub(in crate::api) struct ErrorReport {
     pub(in crate::api) code: &'static str,
     /// The whole message of a server error; messages about the client's own mistakes are not logged.
     pub(in crate::api) detail: Option<String>,
+    pub(in crate::api) outcome: RequestOutcome,
+    pub(in crate::api) payment: Payment,
+}
+
+impl ErrorReport {
+    /// Returns what is kept of it among the last requests.
+    pub(in crate::api) fn failure(&self) -> RequestFailure {
+        let Self { code, detail, outcome, payment } = self;
+        RequestFailure { outcome: *outcome, payment: *payment, code, cause: detail.clone() }
+    }
 }
 
 impl ApiError {
@@ -47,10 +59,33 @@ impl ApiError {
         ErrorObject { message: self.to_string(), r#type: row.error_type, param: row.param, code: row.code }
     }
 
-    fn report(&self) -> ErrorReport {
+    pub(in crate::api) fn report(&self) -> ErrorReport {
         let detail = || if let Self::Internal { detail } = self { detail.clone() } else { self.to_string() };
         let row = self.row();
-        ErrorReport { code: row.code, detail: row.status.is_server_error().then(detail) }
+        let (outcome, payment) = self.ending();
+        ErrorReport { code: row.code, detail: row.status.is_server_error().then(detail), outcome, payment }
+    }
+
+    /// Returns how a request with this error ended, and whether it cost money.
+    fn ending(&self) -> (RequestOutcome, Payment) {
+        match self {
+            Self::ResponseTimeout { .. } | Self::Restarting { .. } => (RequestOutcome::UnderWay, Payment::UnderWay),
+            Self::Failed { failure: Failure::OutcomeUnknown { .. }, .. } | Self::Internal { .. } => {
+                (RequestOutcome::Unknown, Payment::Unknown)
+            }
+            Self::Failed { failure, .. } if failure.may_have_been_bought() => {
+                (RequestOutcome::Failed, Payment::Possible)
+            }
+            // A limit of the client, or what it asked for itself.
+            Self::Failed {
+                failure:
+                    Failure::LimitExceeded { .. } | Failure::Outpaced { .. } | Failure::KeyReused | Failure::Abandoned,
+                ..
+            } => (RequestOutcome::Refused, Payment::NotBought),
+            Self::Failed { .. } => (RequestOutcome::Failed, Payment::NotBought),
+            error if error.row().status.is_server_error() => (RequestOutcome::Failed, Payment::NotBought),
+            _ => (RequestOutcome::Refused, Payment::NotBought),
+        }
     }
 
     fn add_headers(&self, headers: &mut HeaderMap) {

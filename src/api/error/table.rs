@@ -144,6 +144,9 @@ impl ApiError {
             Self::ModelLacksTask { .. } => ErrorRow::invalid("unsupported_model").param("model"),
             Self::ResultAddressInvalid => ErrorRow::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
             Self::ResultGone => ErrorRow::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
+            Self::NoThumbnail { .. } => {
+                ErrorRow::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "thumbnail_unavailable").param("width")
+            }
             Self::InputNotPublished => ErrorRow::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
             Self::PredictionNotFound => ErrorRow::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
             // SDKs retry a 409 by themselves, and would get the same error.

@@ -87,6 +87,7 @@ fn refusals() -> Vec<ApiError> {
         },
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
+        ApiError::NoThumbnail { problem: "it cannot be decoded".into() },
         ApiError::InputNotPublished,
         ApiError::PredictionNotFound,
         ApiError::PredictionSubmitted { job: job() },
@@ -190,6 +191,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::ModelLacksTask { .. }
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone
+        | ApiError::NoThumbnail { .. }
         | ApiError::InputNotPublished
         | ApiError::PredictionNotFound
         | ApiError::PredictionSubmitted { .. }

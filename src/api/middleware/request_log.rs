@@ -1,10 +1,11 @@
 //! One id, one log line and one count for every request, and the headers that every response has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -14,9 +15,10 @@ use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
 use crate::config::LoggedRequests;
-use crate::http::gateway_headers::{HIT, SANDBOX};
+use crate::http::gateway_headers::{COST_ESTIMATED, COST_USD, HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
-use crate::model::{ClientId, JobId, ModelId};
+use crate::model::{ClientId, Clock, JobId, ModelId, SystemClock};
+use crate::telemetry::recent::{EndedLater, EndedRequest, Payment, RecentRequests, RequestOutcome};
 use crate::telemetry::{Metrics, RequestId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,6 +31,7 @@ pub(in crate::api) struct RequestLog {
     sandbox: bool,
     logged: LoggedRequests,
     metrics: RequestMetrics,
+    recent: RecentRequests,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,9 @@ struct RouteLabels {
 struct CacheLabels {
     result: &'static str,
 }
+
+/// The routes whose requests are kept among the last ones: those that ask for pictures.
+const PICTURE_ROUTES: [&str; 3] = ["edits", "generations", "chat_completions"];
 
 /// From the first byte of a request to the head of its response, in seconds.
 const SECONDS_BUCKETS: [f64; 14] =
@@ -141,7 +147,43 @@ impl LoggedRequest<'_> {
         if is_logged(self.log.logged, status, &fields) {
             self.write(&fields, report.as_ref(), status, duration);
         }
+        if let Some(mut ended) = self.ended(&fields, &response, duration) {
+            if let Some(report) = &report {
+                ended.failed(report.failure());
+            }
+            match response.extensions_mut().remove::<EndedLater>() {
+                Some(later) => drop(later.set(ended)),
+                None => self.log.recent.record(ended),
+            }
+        }
         response
+    }
+
+    /// Returns the entry of a request for pictures among the last requests, as if it had ended well.
+    fn ended(&self, fields: &LogFields, response: &Response, duration: Duration) -> Option<EndedRequest> {
+        let route = fields.route.filter(|route| PICTURE_ROUTES.contains(route))?;
+        let (outcome, payment) = match fields.cache {
+            _ if response.status() == StatusCode::ACCEPTED => (RequestOutcome::UnderWay, Payment::UnderWay),
+            Some(HIT) => (RequestOutcome::Hit, Payment::NotBought),
+            Some("joined") => (RequestOutcome::Joined, Payment::NotBought),
+            _ => (RequestOutcome::Made, Payment::Bought),
+        };
+        Some(EndedRequest {
+            at_ms: SystemClock.now().millis(),
+            request: self.id,
+            route,
+            client: fields.client.as_ref().map(|client| Arc::clone(&client.0)).unwrap_or_default(),
+            model: fields.model.as_ref().map(|model| model.as_str().into()),
+            outcome,
+            status: response.status().as_u16(),
+            code: "ok",
+            ms: whole_millis(duration),
+            payment,
+            usd: number(response, &COST_USD),
+            usd_estimated: response.headers().contains_key(COST_ESTIMATED),
+            prediction: fields.job.map(|job| job.to_string()),
+            cause: None,
+        })
     }
 
     fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
@@ -174,8 +216,18 @@ impl LoggedRequest<'_> {
     }
 }
 
+/// Returns the number in a header of a response.
+fn number(response: &Response, header: &HeaderName) -> Option<f64> {
+    response.headers().get(header)?.to_str().ok()?.parse().ok()
+}
+
 impl RequestLog {
-    pub(in crate::api) fn new(sandbox: bool, logged: LoggedRequests, metrics: &Metrics) -> Self {
+    pub(in crate::api) fn new(
+        sandbox: bool,
+        logged: LoggedRequests,
+        metrics: &Metrics,
+        recent: RecentRequests,
+    ) -> Self {
         let own = RequestMetrics {
             requests: Family::default(),
             cache: Family::default(),
@@ -187,7 +239,7 @@ impl RequestLog {
             let help = "Seconds from the arrival of a request to the head of its response";
             registry.register("request_duration_seconds", help, own.duration.clone());
         });
-        Self { sandbox, logged, metrics: own }
+        Self { sandbox, logged, metrics: own, recent }
     }
 
     /// Gives a request its id.

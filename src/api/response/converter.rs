@@ -29,8 +29,10 @@ use crate::model::picture::read_whole;
 use crate::model::{ByteSource, Digest, Format, StoredPicture};
 use crate::telemetry::Metrics;
 use conversion::{ConversionError, Converted, convert};
+use thumbnails::Thumbnails;
 
 mod conversion;
+pub(crate) mod thumbnails;
 
 /// A picture ready to be sent.
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ pub(crate) struct PictureConverter {
     slots: Arc<ConversionSlots>,
     pixels_max: u64,
     conversions: Family<ConversionLabels, Counter>,
+    pub(crate) thumbnails: Thumbnails,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,7 +65,8 @@ struct ConversionLabels {
 const ENTRY_OVERHEAD_BYTES: u32 = 200;
 
 impl PictureConverter {
-    pub(crate) fn new(conversions: &ConversionConfig, metrics: &Metrics) -> Self {
+    /// `thumbnail_bytes_max`: the memory for thumbnails.
+    pub(crate) fn new(conversions: &ConversionConfig, thumbnail_bytes_max: u64, metrics: &Metrics) -> Self {
         let cache = Cache::builder()
             .max_capacity(conversions.cache_bytes_max)
             .weigher(|_, converted: &Converted| {
@@ -80,7 +84,9 @@ impl PictureConverter {
             );
             slots.register(registry, "conversion", "decode and encode one picture");
         });
-        Self { cache, slots: Arc::new(slots), pixels_max: conversions.pixels_max, conversions: counted }
+        let (slots, pixels_max) = (Arc::new(slots), conversions.pixels_max);
+        let thumbnails = Thumbnails::new(conversions, thumbnail_bytes_max, metrics);
+        Self { cache, slots, pixels_max, conversions: counted, thumbnails }
     }
 
     /// Prepares the opened pictures of a result, in their order.
@@ -148,6 +154,8 @@ impl PictureConverter {
     /// Forgets what was made of pictures that are not stored any more.
     pub(crate) fn forget(&self, pictures: HashSet<Digest>) {
         if !pictures.is_empty() {
+            let pictures = Arc::new(pictures);
+            self.thumbnails.forget(Arc::clone(&pictures));
             // Fails only without support for closures.
             let _ = self.cache.invalidate_entries_if(move |(digest, _), _| pictures.contains(digest));
         }
@@ -182,7 +190,7 @@ mod tests {
         let mut conversions = server().conversions;
         conversions.pixels_max = pixels_max;
         conversions.cache_bytes_max = bytes_max;
-        PictureConverter::new(&conversions, &Metrics::default())
+        PictureConverter::new(&conversions, 0, &Metrics::default())
     }
 
     fn stored(bytes: Vec<u8>) -> (StoredPicture, Arc<dyn ByteSource>) {

@@ -108,8 +108,18 @@ impl Events {
         response
     }
 
-    /// Returns the next event or comment; `None` at the end.
+    /// Returns the next event or comment; `None` at the end. A client whose keys were revoked meanwhile gets an error instead.
     async fn next(&mut self) -> Option<StreamingBody> {
+        let event = self.next_event().await?;
+        if self.response.permit.is_valid() {
+            return Some(event);
+        }
+        self.response.waiter = None;
+        let error = self.response.revoked();
+        Some(self.error(&error))
+    }
+
+    async fn next_event(&mut self) -> Option<StreamingBody> {
         // Taken for the time of this call, so that an error ends the stream.
         let mut waiter = self.response.waiter.take()?;
         let job = waiter.job();

@@ -76,6 +76,9 @@ impl PaddedJson {
                 }
             }
         };
+        if !self.response.permit.is_valid() {
+            return Some(Err(io::Error::other(self.response.revoked().to_string())));
+        }
         Some(match prepared {
             Ok((result, pictures)) => {
                 self.response.waiter = Some(waiter);

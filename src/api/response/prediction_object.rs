@@ -90,10 +90,7 @@ impl<'a> PredictionObject<'a> {
             id: job.to_string(),
             object: "prediction",
             status,
-            task: match view.task {
-                Task::Edit => "edit",
-                Task::Generate => "generation",
-            },
+            task: task_word(view.task),
             model: view.model.as_str(),
             size: view.size.to_string(),
             quality: view.choices.quality(),
@@ -126,6 +123,14 @@ impl<'a> PredictionObject<'a> {
         let at = json.rfind(NO_RESULT).expect("the object has a result") + NO_RESULT.len() - "null".len();
         let (head, tail) = (json[..at].to_owned(), json[at + "null".len()..].to_owned());
         (StreamingBody::default().text(head), StreamingBody::default().text(tail))
+    }
+}
+
+/// Returns the word for a task in the objects of this API.
+pub(crate) fn task_word(task: Task) -> &'static str {
+    match task {
+        Task::Edit => "edit",
+        Task::Generate => "generation",
     }
 }
 

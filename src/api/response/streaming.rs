@@ -2,7 +2,7 @@
 //!
 //! Its status is sent before the outcome is known, so the outcome gets a log line and a counter of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -20,6 +20,7 @@ use crate::api::error::ApiError;
 use crate::engine::{Engine, WaitError, Waiter};
 use crate::model::{Failure, JobId, StoredPicture};
 use crate::server::connection::ConnectionHandle;
+use crate::telemetry::recent::{EndedLater, Payment, RecentRequests, RequestFailure, RequestOutcome};
 use crate::telemetry::{Metrics, RequestId};
 
 /// Pictures that are being read and converted, in their order.
@@ -39,7 +40,7 @@ pub(crate) struct StreamingResponse {
     pub(crate) heartbeat: Duration,
     pub(crate) connection: ConnectionHandle,
     /// Counts against the limits of concurrent requests until the response ends.
-    pub(crate) _permit: Permit,
+    pub(crate) permit: Permit,
     pub(crate) outcome: ResponseOutcome,
 }
 
@@ -65,10 +66,17 @@ impl StreamingResponse {
         .boxed()
     }
 
+    /// Returns the error for a client whose keys were revoked while it waited, and records its code.
+    pub(crate) fn revoked(&mut self) -> ApiError {
+        self.outcome.code = ApiError::WrongKey.code();
+        ApiError::WrongKey
+    }
+
     /// Returns the error for a request that got no picture, and records its code.
     pub(crate) fn failed(&mut self, waiter: &Waiter, error: WaitError) -> ApiError {
         let error = ApiError::of_wait(waiter, error);
         self.outcome.code = error.code();
+        self.outcome.failure = Some(error.report().failure());
         error
     }
 }
@@ -77,6 +85,7 @@ impl StreamingResponse {
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseOutcomes {
     counter: Arc<Family<OutcomeLabels, Counter>>,
+    recent: RecentRequests,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,13 +97,13 @@ struct OutcomeLabels {
 }
 
 impl ResponseOutcomes {
-    pub(crate) fn new(metrics: &Metrics) -> Self {
+    pub(crate) fn new(metrics: &Metrics, recent: RecentRequests) -> Self {
         let counter: Family<OutcomeLabels, Counter> = Family::default();
         metrics.register("api", |registry| {
             let help = "Responses that started before their pictures were ready, by mode and outcome";
             registry.register("streaming_responses", help, counter.clone());
         });
-        Self { counter: Arc::new(counter) }
+        Self { counter: Arc::new(counter), recent }
     }
 
     /// Begins to follow one response.
@@ -113,6 +122,8 @@ impl ResponseOutcomes {
             job,
             started,
             code: "client_disconnected",
+            failure: None,
+            entry: EndedLater::default(),
         }
     }
 }
@@ -128,9 +139,30 @@ pub(crate) struct ResponseOutcome {
     job: JobId,
     started: Instant,
     code: &'static str,
+    failure: Option<RequestFailure>,
+    /// What the log of the request left here; empty for a response that is no request for pictures.
+    entry: EndedLater,
 }
 
 impl ResponseOutcome {
+    /// Returns where the log of the request leaves its entry, as a response extension.
+    pub(crate) fn entry(&self) -> EndedLater {
+        Arc::clone(&self.entry)
+    }
+
+    /// Records the request among the last ones.
+    fn record(&mut self, ms: u64) {
+        let Some(mut ended) = Arc::get_mut(&mut self.entry).and_then(OnceLock::take) else { return };
+        ended.ms = ms;
+        match self.failure.take() {
+            Some(failure) => ended.failed(failure),
+            None if self.code == "ok" => {}
+            // What was bought goes on.
+            None => (ended.outcome, ended.payment, ended.code) = (RequestOutcome::Left, Payment::UnderWay, self.code),
+        }
+        self.outcomes.recent.record(ended);
+    }
+
     /// Discards the record, because an ordinary response is sent instead.
     pub(crate) fn discard(mut self) {
         self.unused = true;
@@ -145,6 +177,7 @@ impl Drop for ResponseOutcome {
         let Self { mode, code, .. } = *self;
         self.outcomes.counter.get_or_create(&OutcomeLabels { mode, code }).inc();
         let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.record(ms);
         tracing::info!(request = %self.request, job = %self.job, mode, code, ms, "streaming response ended");
     }
 }

@@ -70,6 +70,8 @@ pub(super) fn create(
             Ok(accepted) => accepted.respond(&state, &client).await,
             Err(error) => Err(error),
         };
+        // Revoked meanwhile: the job goes on and its result is stored, and this client does not get it.
+        let result = if state.admission.has_key(&client) { result } else { Err(ApiError::WrongKey) };
         let mut response = result.unwrap_or_else(IntoResponse::into_response);
         rate::add_headers(&state.admission, &client, response.headers_mut());
         response.extensions_mut().insert(*log);
@@ -315,12 +317,14 @@ impl AcceptedRequest {
         }
         let head = self.foresee(state).await;
         let urls = self.urls.clone();
+        let entry = outcome.entry();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let events = match streaming.shape.completion() {
             Some(_) => Events::of_completion(streaming, urls),
             None => Events::new(streaming),
         };
         let mut response = events.into_response();
+        response.extensions_mut().insert(entry);
         head.add_to(response.headers_mut());
         Ok(response)
     }
@@ -334,8 +338,10 @@ impl AcceptedRequest {
         }
         let head = self.foresee(state).await;
         let urls = self.urls.clone();
+        let entry = outcome.entry();
         let streaming = self.into_streaming(state, heartbeat, outcome);
         let mut response = PaddedJson::new(streaming, urls).into_response();
+        response.extensions_mut().insert(entry);
         head.add_to(response.headers_mut());
         Ok(response)
     }
@@ -379,7 +385,7 @@ impl AcceptedRequest {
             deadline,
             heartbeat,
             connection,
-            _permit: permit,
+            permit,
             outcome,
         }
     }

@@ -18,10 +18,13 @@ pub(super) fn description() -> Value {
             "POST /v1/images/generations",
             "POST /v1/chat/completions",
             "GET /v1/models",
+            "GET /v1/predictions",
             "GET /v1/predictions/{id}",
             "GET /health",
+            "GET /openapi.json",
+            "GET /docs",
         ],
-        "documentation": "src/api/README.md of the gateway's source; https://platform.openai.com/docs/api-reference/images for OpenAI's part",
+        "documentation": "/docs for people, /openapi.json for programs; https://platform.openai.com/docs/api-reference/images for OpenAI's part",
     })
 }
 

@@ -159,7 +159,7 @@ async fn get(
             deadline,
             heartbeat,
             connection,
-            _permit: permit,
+            permit,
             outcome: state.outcomes.track("prediction_events", request, job, started),
         };
         let statuses = StatusEvents::new(client, state.clock.clone());

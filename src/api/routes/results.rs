@@ -1,52 +1,122 @@
-//! `GET /v1/results/{job}/{n}.png`: the bytes of `response_format: url`.
+//! `GET /v1/results/{job}/{n}.png`: the bytes of `response_format: url`; with `width` behind the signed address, a thumbnail.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use percent_encoding::percent_decode_str;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::api::error::ApiError;
 use crate::api::request::parse::own_results::{OwnAddress, OwnResults};
 use crate::api::response::converter::ReadyPicture;
+use crate::api::response::converter::thumbnails::ThumbnailWidth;
 use crate::api::response::signature::{AddressProblem, ResultAddress};
 use crate::api::state::ApiState;
 use crate::http::StreamingBody;
+use crate::http::header::list_members;
 use crate::http::page_headers::restrict_picture;
+use crate::model::Format;
+
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Sends one picture. The signature replaces the key: the address is enough to see the picture.
 pub(crate) async fn show(
     State(state): State<Arc<ApiState>>,
     path: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path((job, picture)) = path.map_err(|_| ApiError::ResultAddressInvalid)?;
     let address = ResultAddress::parse(job.trim(), picture.trim(), query.as_deref().unwrap_or_default());
     let address = address.ok_or(ApiError::ResultAddressInvalid)?;
     let checked = state.result_urls.signer().check(&address, state.clock.now());
     checked.map_err(|_| ApiError::ResultAddressInvalid)?;
+    if let Some(width) = requested_width(query.as_deref().unwrap_or_default())? {
+        return thumbnail(&state, address, width, &headers).await;
+    }
     let picture = open(&state, address).await?.ok_or(ApiError::ResultGone)?;
     let mut response = Response::builder()
         .header(CONTENT_TYPE, picture.format.media_type())
         .header(CONTENT_LENGTH, picture.source.size())
-        .header(CACHE_CONTROL, "private, max-age=3600")
-        // Any page that has the address may show the picture.
-        .header("cross-origin-resource-policy", "cross-origin")
         .body(Body::new(StreamingBody::default().bare(picture.source)))
         .expect("the parts above make a response");
-    restrict_picture(response.headers_mut());
+    add_picture_headers(response.headers_mut());
     Ok(response)
+}
+
+/// Returns the width of the thumbnail that a query asks for. It is not part of what is signed.
+///
+/// # Errors
+///
+/// [`ApiError::InvalidValue`].
+fn requested_width(query: &str) -> Result<Option<ThumbnailWidth>, ApiError> {
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    // As a page may have escaped it.
+    let Some((_, width)) = parameters.find(|(name, _)| matches!(&**name, "width" | "amp;width")) else {
+        return Ok(None);
+    };
+    let made = width.trim().parse().ok().and_then(ThumbnailWidth::of);
+    made.map(Some).ok_or_else(|| ApiError::InvalidValue {
+        param: "width".to_owned(),
+        got: width.into_owned(),
+        allowed: vec!["16 to 2048".to_owned()],
+    })
+}
+
+/// Sends a small copy of a picture, or that it has not changed. It does not depend on the format of the address.
+async fn thumbnail(
+    state: &ApiState,
+    ResultAddress { job, index, .. }: ResultAddress,
+    width: ThumbnailWidth,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let opened = state.engine.picture(job, index, |client| state.admission.has_key(client)).await;
+    let opened = opened.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
+    let (picture, source) = opened.ok_or(ApiError::ResultGone)?;
+    let etag = width.etag(&picture);
+    let known = headers.get_all(IF_NONE_MATCH).iter().flat_map(|value| list_members(value.as_bytes()));
+    let is_known = known
+        .map(<[u8]>::trim_ascii)
+        .any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == etag.as_bytes());
+    let mut response = if is_known {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let made = state.converter.thumbnails.make(&picture, source, width).await.map_err(|error| {
+            tracing::warn!(digest = %picture.digest, %error, "a thumbnail could not be made; the request is refused");
+            ApiError::NoThumbnail { problem: error.to_string().into() }
+        })?;
+        let length = made.len();
+        let mut response = Response::new(Body::from(made));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(Format::Webp.media_type()));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&etag).expect("hexadecimal digits in quotes"));
+    add_picture_headers(headers);
+    Ok(response)
+}
+
+fn add_picture_headers(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
+    // Any page that has the address may show the picture.
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    restrict_picture(headers);
 }
 
 /// Opens the picture of an address whose signature was checked; `None` when it is not stored any more.
 async fn open(state: &ApiState, address: ResultAddress) -> Result<Option<ReadyPicture>, ApiError> {
     let ResultAddress { job, index, conversion, .. } = address;
-    let picture = state.engine.picture(job, index).await;
+    let picture = state.engine.picture(job, index, |client| state.admission.has_key(client)).await;
     let picture = picture.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
     match picture {
         Some((stored, source)) => Ok(Some(state.converter.prepare(&stored, source, conversion).await)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::key_query::{KeyAnswer, ask_about_key};
 use super::dns;
 use super::fields;
 use super::report::{EXIT_ADVICE, KEY_ADVICE, Row, Section, Verdict};
@@ -12,7 +13,6 @@ use crate::upstream::{EdgeRefusal, GptProto, QueryAnswer};
 
 /// A larger difference of the clocks is reported, in seconds.
 const SKEW_MAX_S: u64 = 60;
-const MODELS: &str = "/v1/models";
 
 /// Adds a row for each answer of the service.
 pub(super) async fn check(config: &Config, upstream: &GptProto, section: &mut Section) {
@@ -64,51 +64,43 @@ struct KeyAnswers {
     reached: bool,
 }
 
-/// Asks for the list of models with one account's key, once more with the raw key if it is refused.
+/// Asks for the list of models with one account's key.
 async fn key(config: &Config, upstream: &GptProto, account: &Account, section: &mut Section) -> KeyAnswers {
     // The name of the only account adds nothing.
     let of = if config.accounts.len() > 1 { format!(" of {}", account.id) } else { String::new() };
     let base = &config.upstream.base_url;
     let fault = |seen: String, advice: &str| Row::new(Verdict::Fault, "upstream", seen, advice);
     let mut answers = KeyAnswers { auth: AuthStyle::Bearer, accepted: None, reached: true };
-    let answer = match upstream.query(&account.id, AuthStyle::Bearer, MODELS, None).await {
-        Ok(answer) => answer,
-        Err(problem) => {
+    match ask_about_key(upstream, &account.id).await {
+        KeyAnswer::Unreachable(problem) => {
             answers.reached = false;
             section.add(fault(
                 format!("{base} cannot be reached: {problem}"),
                 "see that this machine may connect there, and upstream.base_url",
             ));
-            return answers;
         }
-    };
-    if let Some(page) = answer.edge_refusal() {
-        answers.reached = false;
-        section.add(fault(format!("Cloudflare refuses this machine's address{}", describe(&page)), EXIT_ADVICE));
-        return answers;
-    }
-    match answer.status {
-        200..=299 => {
+        KeyAnswer::EdgeRefused(page) => {
+            answers.reached = false;
+            section.add(fault(format!("Cloudflare refuses this machine's address{}", describe(&page)), EXIT_ADVICE));
+        }
+        KeyAnswer::Accepted(answer, AuthStyle::Bearer) => {
             let seen = format!("{base} accepts the key{of} (listed its models, which costs nothing)");
             section.add(Row::good("upstream", seen));
             answers.accepted = Some(answer);
         }
-        401 | 403 => {
-            let raw = upstream.query(&account.id, AuthStyle::Raw, MODELS, None).await;
-            if let Some(raw) = raw.ok().filter(QueryAnswer::is_success) {
-                section.add(Row::new(
-                    Verdict::Warning,
-                    "upstream",
-                    format!("{base} accepts the key{of} only by itself, without \"Bearer\""),
-                    "nothing: the gateway finds that out with its first purchase, and remembers it",
-                ));
-                (answers.auth, answers.accepted) = (AuthStyle::Raw, Some(raw));
-            } else {
-                let reason = answer.message().unwrap_or_else(|| format!("HTTP {}", answer.status));
-                section.add(fault(format!("{base} refuses the key{of}: {reason}"), KEY_ADVICE));
-            }
+        KeyAnswer::Accepted(answer, AuthStyle::Raw) => {
+            section.add(Row::new(
+                Verdict::Warning,
+                "upstream",
+                format!("{base} accepts the key{of} only by itself, without \"Bearer\""),
+                "nothing: the gateway finds that out with its first purchase, and remembers it",
+            ));
+            (answers.auth, answers.accepted) = (AuthStyle::Raw, Some(answer));
         }
-        status => section.add(Row::new(
+        KeyAnswer::Refused(reason) => {
+            section.add(fault(format!("{base} refuses the key{of}: {reason}"), KEY_ADVICE));
+        }
+        KeyAnswer::Unclear(status) => section.add(Row::new(
             Verdict::Warning,
             "upstream",
             format!("{base} did not list its models (HTTP {status}), so the key{of} is not checked"),

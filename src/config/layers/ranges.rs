@@ -97,6 +97,7 @@ const RANGES: &[(&str, ValueRange)] = &[
     ("cache.ttl_s", Whole(0, DECADE)),
     ("cache.memory_bytes_max", Whole(0, MEMORY)),
     ("cache.memory_picture_bytes_max", Whole(0, 4_000_000_000)),
+    ("cache.thumbnail_bytes_max", Whole(0, MEMORY)),
     ("limits.requests_per_minute", Whole(0, MILLION)),
     ("limits.requests_at_once", Whole(0, MILLION)),
     ("limits.predictions_at_once", Whole(0, MILLION)),

@@ -138,13 +138,11 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
                     usable_accounts = driver.services.budget.usable_accounts();
                 }
             }
+            Err(SubmitError::NotSent { .. }) => permit.not_sent(),
             // No evidence for the budget.
-            Err(
-                SubmitError::NotSent { .. }
-                | SubmitError::Rejected(_)
-                | SubmitError::FormatRefused { .. }
-                | SubmitError::Unknown { .. },
-            ) => drop(permit),
+            Err(SubmitError::Rejected(_) | SubmitError::FormatRefused { .. } | SubmitError::Unknown { .. }) => {
+                drop(permit)
+            }
         }
     }
     let mut state = driver.lock();

@@ -5,6 +5,10 @@
 //! - *A job ends between the read of the journal and the look-up among the live jobs.* Its end is in the journal before it
 //!   leaves the table, so it is read once more.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 use super::view::{JobSummary, stored, stored_state, summary, summary_of_live, unreadable};
 use crate::engine::Engine;
 use crate::model::{ClientId, Failure, JobId};
@@ -14,6 +18,19 @@ use crate::storage::journal::StoredJob;
 const CHUNK: usize = 32;
 /// Jobs that are looked at for one page, where the filter leaves some out.
 const LOOKED_AT_MAX: usize = 256;
+
+/// Lists that are read at the same time. The journal reads between the commits of purchases, so all further ones wait here.
+const LISTS_AT_ONCE: usize = 2;
+
+/// Permission to read a list. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct ListSlots(Arc<Semaphore>);
+
+impl ListSlots {
+    pub(in crate::engine) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(LISTS_AT_ONCE)))
+    }
+}
 
 /// Some of the jobs of a client.
 #[derive(Debug)]
@@ -41,6 +58,7 @@ impl Engine {
     ) -> Result<Option<JobPage>, Failure> {
         let mut page = JobPage { jobs: Vec::new(), last: None, has_more: false };
         let mut looked_at = 0;
+        let _slot = self.lists.0.acquire().await.expect("the slots are never closed");
         loop {
             let behind = page.last.or(after);
             let read = self.driver.services.journal.client_jobs(client.clone(), behind, CHUNK).await;

@@ -10,7 +10,7 @@ use crate::engine::cache::damaged::DamagedResult;
 use crate::engine::cache::{Stored, StoredAnswer};
 use crate::engine::driver::Driver;
 use crate::engine::reuse::AnswerSource;
-use crate::model::{ByteSource, Failure, JobId, StoredPicture};
+use crate::model::{ByteSource, ClientId, Failure, JobId, StoredPicture};
 
 /// Returns a waiter for what is stored. A damaged result is fetched again, and nothing is bought.
 pub(super) fn answer(driver: &Arc<Driver>, stored: Stored) -> Waiter {
@@ -34,8 +34,8 @@ pub(super) fn refetch(driver: &Arc<Driver>, damaged: DamagedResult) -> Waiter {
 }
 
 impl Engine {
-    /// Opens one picture of a job, for its signed address; `None` when it does not exist, or not any more. A damaged one is
-    /// fetched again first.
+    /// Opens one picture of a job, for its signed address; `None` when it does not exist, or not any more, or its client is not
+    /// `allowed`. A damaged one is fetched again first.
     ///
     /// # Errors
     ///
@@ -44,9 +44,10 @@ impl Engine {
         &self,
         job: JobId,
         index: usize,
+        allowed: impl Fn(&ClientId) -> bool,
     ) -> Result<Option<(StoredPicture, Arc<dyn ByteSource>)>, Failure> {
         let cache = &self.driver.cache;
-        let stored = match cache.picture(job, index).await {
+        let stored = match cache.picture(job, index, &allowed).await {
             Some(Ok(picture)) => return Ok(Some(picture)),
             Some(Err(stored)) => stored,
             None => return Ok(None),
@@ -59,7 +60,7 @@ impl Engine {
             // A refetch ends by itself a little before.
             outcome = waiter.outcome(Instant::now() + cache.rules.refetch_time * 2).await;
         }
-        match (cache.picture(job, index).await, outcome) {
+        match (cache.picture(job, index, &allowed).await, outcome) {
             (Some(Ok(picture)), _) => Ok(Some(picture)),
             (Some(Err(_)), Some(Err(failure))) => Err(failure),
             (Some(Err(_)), _) => Err(Failure::ResultLost { message: "a stored picture is damaged".to_owned() }),

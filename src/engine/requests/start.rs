@@ -21,6 +21,9 @@ use crate::upstream::formats::FormatOptions;
 /// Share of the purchases of a class that are done within the time that one is assumed to take.
 const MOSTLY_DONE: f64 = 0.9;
 
+/// Longest prompt that is kept, in characters.
+const PROMPT_CHARS_MAX: usize = 32_000;
+
 impl Engine {
     /// Answers from what is stored, joins what is under way, or begins to buy.
     ///
@@ -151,7 +154,8 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
         idempotency_key: key,
         respond_async: wait_mode == WaitMode::Away,
         created,
-        prompt: None,
+        // What must not answer later requests leaves nothing else behind either.
+        prompt: (engine.keeps_prompts && !private).then(|| kept_prompt(&request.prompt)),
     });
     let Some(model) = engine.catalogue.find(&request.model) else {
         return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
@@ -176,6 +180,12 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
     let formats = Arc::new(formats(engine, model, &request, pictures.first().copied().unwrap_or(1)));
     let job = NewJob { record, api_kind: request.api_kind, formats, pictures, webhook, times };
     Ok(QueuedJob { job, request, slots, quota })
+}
+
+/// Returns a prompt as it is kept. No model takes a longer one.
+fn kept_prompt(prompt: &str) -> Arc<str> {
+    let end = prompt.char_indices().nth(PROMPT_CHARS_MAX).map_or(prompt.len(), |(at, _)| at);
+    prompt[..end].into()
 }
 
 /// Returns the number of pictures of each purchase: one each for a model that is known to refuse `n`.

@@ -92,8 +92,9 @@ pub(crate) struct RecordProblem {
 /// Which jobs to list. `None` means any.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JobFilter {
-    /// The state of at least one purchase: intent, committing, accepted, resolved, failed, unknown.
-    pub(crate) state: Option<String>,
+    /// The state of at least one purchase is one of these: intent, committing, accepted, resolved, failed, unknown. Empty means
+    /// any.
+    pub(crate) states: Vec<String>,
     pub(crate) client: Option<ClientId>,
     pub(crate) since: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,

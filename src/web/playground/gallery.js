@@ -74,15 +74,15 @@ function itemOf(job) {
   };
   const picture = address ? make("img", { src: thumbnail(address, 256), alt: "", loading: "lazy", decoding: "async" }) : make("span", { class: "no-preview" }, WORDS[job.status]);
   const item = make("li", { class: "tile" },
-    make("button", { type: "button", class: "tile-open", "aria-label": `Open ${name}, ${WORDS[job.status]}`, onclick: show },
+    make("button", { type: "button", class: "tile-open", "aria-label": `Open ${name}, ${WORDS[job.status]}${count > 1 ? `, ${count} pictures` : ""}`, onclick: show },
       picture,
       count > 1 && make("span", { class: "badge count" }, `${count} pictures`)),
     make("p", { class: "tile-name", title: name }, name),
     make("p", { class: "small muted row" },
       make("span", { class: `badge ${LOOKS[job.status]}` }, WORDS[job.status]),
       make("span", {}, clock(job.created)),
-      typeof job.cost_usd === "number" && make("span", { class: "number" }, dollars(job.cost_usd)),
-      make("button", { type: "button", class: "small quiet end-of-row", "aria-label": `Delete ${name}`, onclick: () => remove(job, item) }, "Delete")));
+      typeof job.cost_usd === "number" && make("span", { class: "number" }, dollars(job.cost_usd))));
+  item.firstElementChild.after(make("button", { type: "button", class: "tile-delete", "aria-label": `Delete ${name}`, title: "Delete", onclick: () => remove(job, item) }, "✕"));
   return item;
 }
 

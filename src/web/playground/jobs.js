@@ -281,7 +281,7 @@ export function problem(error, title, prediction = null) {
   return make("div", { class: "note bad stack tight" },
     make("p", {}, make("strong", {}, title)),
     make("p", {}, error.message),
-    typeof cost === "number" && make("p", {}, cost === 0 ? "It cost nothing." : `It cost ${prediction.cost_estimated ? "about " : ""}${dollars(cost)}.`),
+    typeof cost === "number" && make("p", {}, cost === 0 ? "Nothing was bought." : `It cost ${prediction.cost_estimated ? "about " : ""}${dollars(cost)}.`),
     error.retryAfter && make("p", {}, `Try again in ${duration(error.retryAfter)}.`),
     make("p", { class: "small muted" }, facts.filter(Boolean).join(" · ")));
 }

@@ -1,6 +1,6 @@
 // The playground: the key, the request, and what hangs together.
 import { byId, fill, make } from "./dom.js";
-import { ApiError, forgetKey, storedKey, useKey } from "./api.js";
+import { ApiError, ConnectionError, forgetKey, storedKey, useKey } from "./api.js";
 import * as gallery from "./gallery.js";
 import * as jobs from "./jobs.js";
 import { editMask } from "./mask.js";
@@ -44,13 +44,11 @@ function refresh() {
 }
 
 function refuse(text) {
-  showProblem(make("p", {}, text));
+  showProblem(make("p", { class: "note bad" }, text));
 }
 
 function showProblem(...content) {
-  const place = byId("request-problem");
-  place.hidden = !content.length;
-  fill(place, content);
+  fill(byId("request-problem"), content);
 }
 
 async function send() {
@@ -65,7 +63,8 @@ async function send() {
     await jobs.submit(request, await pictures.keptCopy());
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) askForKey(error.message);
-    else showProblem(jobs.problem(error, "Not sent"));
+    else if (error instanceof ConnectionError) refuse("The connection broke before an answer came. Send the same request again: it joins the job if there is one, and buys nothing twice.");
+    else showProblem(jobs.problem(error, "Refused", { cost_usd: error.prediction ? null : 0 }));
   }
 }
 
@@ -129,6 +128,12 @@ byId("request").addEventListener("keydown", (event) => {
   send();
 });
 byId("prompt").addEventListener("input", refresh);
+byId("sample").addEventListener("click", async () => {
+  const { prompt, pictures: [{ file }] } = await plug.sample(chosen());
+  byId("prompt").value ||= prompt;
+  pictures.addFiles([file]);
+  byId("send").focus();
+});
 pictures.setUp(refresh, refuse, (item) => editMask(item, pictures.currentMask(), refuse));
 jobs.setUp(() => gallery.reload());
 refreshPlug = plug.setUp(byId("plug"), { filled, defaults: chosen, priceOf: estimate, changed: () => gallery.reload() });

@@ -6,11 +6,6 @@ import { getJson } from "./api.js";
 const MAIN = { size: "Size", quality: "Quality", n: "Number", background: "Background", output_format: "Output format" };
 const MORE = { moderation: "Moderation", input_fidelity: "Input fidelity" };
 const CUSTOM = "custom";
-/** What most models take, for a gateway that does not say it. */
-const USUAL = {
-  mask: true, n_max: 10, price: {},
-  parameters: { size: { values: ["auto", "1024x1024", "1536x1024", "1024x1536"], default: "auto" }, quality: { values: ["low", "medium", "high"], default: "medium" }, output_format: { values: ["png", "jpeg", "webp"], default: "png" } },
-};
 
 let models = [];
 let changed = () => {};
@@ -19,7 +14,7 @@ let changed = () => {};
 export async function loadModels(listener, wanted) {
   changed = listener;
   const list = await getJson("v1/models?x_gateway=true");
-  models = list.data.map((model) => ({ x_gateway: USUAL, ...model }));
+  models = list.data.filter((model) => model.x_gateway);
   fill(byId("model"), models.map(({ id }) => make("option", { value: id, textContent: id })));
   byId("model").onchange = () => {
     showControls(chosen());
@@ -47,14 +42,14 @@ function showControls(before) {
 
 function control(name, label, parameter, before) {
   if (!parameter) return null;
-  const values = parameter.values.map(String);
-  const fallback = parameter.default === null || parameter.default === undefined ? values[0] : String(parameter.default);
-  if (!values.includes(fallback)) values.unshift(fallback);
+  const values = [...parameter.values];
+  const usual = parameter.default;
+  if (!values.includes(usual)) values.unshift(usual);
   const select = make("select", { id: `option-${name}` },
     values.map((value) => make("option", { value, textContent: value.replace(/^(\d+)x(\d+)$/, "$1 × $2") })),
     parameter.custom && make("option", { value: CUSTOM, textContent: "other …" }));
   const field = [make("div", { class: "field" }, make("label", { for: select.id }, label), select)];
-  select.value = values.includes(before) ? before : fallback;
+  select.value = values.includes(before) ? before : usual;
   select.addEventListener("change", () => changed());
   if (parameter.custom) {
     const own = make("input", { id: `option-${name}-own`, value: before && !values.includes(before) ? before : "", placeholder: "1536x864" });
@@ -75,14 +70,18 @@ function numberField(label, most, before) {
   return make("div", { class: "field" }, make("label", { for: input.id }, label), input);
 }
 
-/** Returns what is chosen, as parameters of the API. */
+/**
+ * Returns what is chosen, as parameters of the API. What the gateway would choose by itself is left to it: a parameter that is named can
+ * make it use another API of the service.
+ */
 export function chosen() {
   const values = { model: byId("model").value };
   for (const name of [...Object.keys(MAIN), ...Object.keys(MORE)]) {
     const field = byId(`option-${name}`);
     if (!field) continue;
     const value = field.value === CUSTOM ? byId(`option-${name}-own`).value.trim() : field.value;
-    if (value) values[name] = value;
+    const usual = name === "n" ? "1" : model().parameters[name].default;
+    if (value && value !== usual) values[name] = value;
   }
   return values;
 }

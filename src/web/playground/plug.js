@@ -134,8 +134,8 @@ function verdictOf(answer, { early, id, cost, estimated, price, request, picture
   ];
 }
 
-/** A request for when the form has none: a small landscape, and one of a few prompts. */
-async function sample(values) {
+/** Returns a request for when the form has none: a small landscape that is drawn here, and one of a few prompts. */
+export async function sample(values) {
   const canvas = make("canvas", { width: 768, height: 512 });
   const paint = canvas.getContext("2d");
   const sky = paint.createLinearGradient(0, 0, 0, 360);
@@ -154,7 +154,7 @@ async function sample(values) {
   shape("#3f7d45", () => paint.ellipse(700, 560, 420, 190, 0, 0, 7));
   shape("#b5533c", () => paint.rect(180, 300, 130, 90));
   shape("#7a3527", () => [[165, 305], [245, 240], [325, 305]].forEach(([x, y]) => paint.lineTo(x, y)));
-  const file = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  const file = new File([await new Promise((resolve) => canvas.toBlob(resolve, "image/png"))], "landscape.png", { type: "image/png" });
   const prompt = SAMPLES[Math.floor(Math.random() * SAMPLES.length)];
   return { prompt, values, pictures: [{ file, name: "landscape.png" }], mask: null, anew: false };
 }

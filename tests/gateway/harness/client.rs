@@ -227,7 +227,7 @@ impl Answer {
         Self::try_to(request).await.unwrap()
     }
 
-    async fn try_to(request: RequestBuilder) -> reqwest::Result<Self> {
+    pub(super) async fn try_to(request: RequestBuilder) -> reqwest::Result<Self> {
         Self::of(request.send().await?, || ()).await
     }
 

@@ -1,15 +1,16 @@
 //! The gateway in this process, with a directory of its own that is kept over a restart.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gptproto_gateway::app;
 use gptproto_gateway::config::{Config, Environment};
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::{ALICE, BOB, Client, UPSTREAM_KEY, Upstream, http, in_background, output};
+use super::{ADMIN_TOKEN, ALICE, Answer, BOB, Client, UPSTREAM_KEY, Upstream, http, in_background, output};
 
 /// A running gateway.
 #[derive(Debug)]
@@ -62,6 +63,11 @@ impl Gateway {
     /// Another gateway on the same directory, not yet started.
     pub(crate) fn second_instance(&self) -> Stopped {
         Stopped { directory: Arc::clone(&self.directory), environment: self.environment.clone() }
+    }
+
+    /// The folder of its data.
+    pub(crate) fn folder(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn alice(&self) -> Client {
@@ -190,4 +196,55 @@ fn variable(key: &str) -> String {
         return key.to_owned();
     }
     format!("GATEWAY_{}", key.replace('.', "__").to_uppercase())
+}
+
+/// The operator, with the admin token.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    client: Client,
+    operator: String,
+}
+
+impl Admin {
+    pub(crate) fn new(operator: String) -> Self {
+        Self { client: Client::new(String::new(), ADMIN_TOKEN), operator }
+    }
+
+    fn request(&self, method: Method, path: &str, body: &Value) -> RequestBuilder {
+        let request = self.client.request(method, &format!("{}{path}", self.operator));
+        if body.is_null() { request } else { request.json(body) }
+    }
+
+    /// Sends a call, with a body unless that is null.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> Answer {
+        Answer::to(self.request(method, path, &body)).await
+    }
+
+    /// The same; `None` when the connection fails.
+    pub(crate) async fn try_send(&self, method: Method, path: &str, body: Value) -> Option<Answer> {
+        Answer::try_to(self.request(method, path, &body)).await.ok()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, Value::Null).await
+    }
+
+    /// The items of a list.
+    pub(crate) async fn list(&self, path: &str) -> Vec<Value> {
+        let answer = self.get(path).await;
+        assert_eq!((answer.status, &answer.json()["object"]), (200, &Value::from("list")), "{}", answer.text());
+        answer.json()["data"].as_array().unwrap().clone()
+    }
+
+    /// Makes a client with a key. Returns the id and the text of the key.
+    pub(crate) async fn make(&self, name: &str) -> (String, String) {
+        self.make_with(serde_json::json!({ "name": name })).await
+    }
+
+    pub(crate) async fn make_with(&self, body: Value) -> (String, String) {
+        let made = self.send(Method::POST, "/admin/keys", body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        let text = |name: &str| made.json()[name].as_str().unwrap().to_owned();
+        (text("id"), text("key"))
+    }
 }

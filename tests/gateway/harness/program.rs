@@ -207,6 +207,11 @@ impl Serving {
         self.child.try_wait().unwrap()
     }
 
+    /// Returns status and text of a page of the operator listener.
+    pub(crate) async fn page(&self, path: &str) -> (u16, String) {
+        page(&self.operator(), path).await
+    }
+
     /// Returns one number of the status page: `engine`, `waiters`.
     pub(crate) async fn status(&self, part: &str, name: &str) -> u64 {
         let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();

@@ -5,7 +5,7 @@
 //! b. A picture that is delivered is whole, and was made for this purchase of this client.
 //! c. What may have been bought and brought no picture is reported as such, to the client and in the ledger.
 //! d. What was refused says that nothing was bought, and may be bought by a repetition.
-//! e. The key goes to the configured origin, to submits and polls only, and is in no answer, log or ledger.
+//! e. The key goes to the configured origin, to submits, polls and the free question about the key only, and is in no answer, log or ledger.
 //! f. Nothing panics; an honest client is served afterwards.
 //! g. After a restart on the same folder, the same request gets the same.
 

@@ -48,6 +48,13 @@ pub(crate) enum ConversionError {
 /// Largest size of a decoded pixel, in bytes: four channels of 16 bits.
 const PIXEL_BYTES_MAX: u64 = 8;
 
+/// A decoded picture that is upright, and its colour profile, if that is of RGB.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) picture: DynamicImage,
+    pub(super) profile: Option<Vec<u8>>,
+}
+
 /// Decodes a picture and encodes it anew. Blocks for a time in proportion to its pixels.
 ///
 /// # Errors
@@ -59,6 +66,22 @@ pub(crate) fn convert(
     conversion: Conversion,
     pixels_max: u64,
 ) -> Result<Converted, ConversionError> {
+    let Decoded { picture, profile } = decode(bytes, from, pixels_max)?;
+    let (width, height) = (picture.width(), picture.height());
+    let bytes = match conversion.format {
+        Format::Png => png(&picture, profile)?,
+        Format::Jpeg => jpeg(&flattened(picture), profile, conversion.quality())?,
+        Format::Webp => webp(picture, profile, conversion.quality())?,
+    };
+    Ok(Converted { bytes, width, height })
+}
+
+/// Decodes a picture and makes it upright. Blocks for a time in proportion to its pixels.
+///
+/// # Errors
+///
+/// [`ConversionError`]; the number of pixels is looked at before any is decoded.
+pub(super) fn decode(bytes: &[u8], from: Format, pixels_max: u64) -> Result<Decoded, ConversionError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format(from));
     // Bounds what decoders allocate besides the pixels, which are counted below.
     let mut limits = Limits::no_limits();
@@ -78,13 +101,7 @@ pub(crate) fn convert(
     }
     // Grey pictures need a profile of another kind.
     let profile = profile.filter(|_| picture.color().has_color());
-    let (width, height) = (picture.width(), picture.height());
-    let bytes = match conversion.format {
-        Format::Png => png(&picture, profile)?,
-        Format::Jpeg => jpeg(&flattened(picture), profile, conversion.quality())?,
-        Format::Webp => webp(picture, profile, conversion.quality())?,
-    };
-    Ok(Converted { bytes, width, height })
+    Ok(Decoded { picture, profile })
 }
 
 /// Removes the transparency, over white.
@@ -123,7 +140,7 @@ fn jpeg(picture: &RgbImage, profile: Option<Vec<u8>>, quality: u8) -> Result<Byt
     Ok(bytes.into())
 }
 
-fn webp(picture: DynamicImage, profile: Option<Vec<u8>>, quality: u8) -> Result<Bytes, ConversionError> {
+pub(super) fn webp(picture: DynamicImage, profile: Option<Vec<u8>>, quality: u8) -> Result<Bytes, ConversionError> {
     let (width, height) = (picture.width(), picture.height());
     let quality = f32::from(quality);
     let encoded = if picture.color().has_alpha() {

@@ -58,15 +58,18 @@ impl Ledger for SqliteLedger {
     fn list(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, LedgerError> {
         let mut sql = "SELECT id FROM jobs WHERE 1".to_owned();
         let mut values: Vec<Value> = Vec::new();
+        if !filter.states.is_empty() {
+            let places = vec!["?"; filter.states.len()].join(", ");
+            sql.push_str(" AND EXISTS (SELECT 1 FROM purchases WHERE job_id = jobs.id AND state IN (");
+            sql.push_str(&places);
+            sql.push_str("))");
+            values.extend(filter.states.iter().cloned().map(Value::Text));
+        }
         let mut restrict = |condition: &str, value: Value| {
             sql.push_str(" AND ");
             sql.push_str(condition);
             values.push(value);
         };
-        if let Some(state) = &filter.state {
-            let condition = "EXISTS (SELECT 1 FROM purchases WHERE job_id = jobs.id AND state = ?)";
-            restrict(condition, Value::Text(state.clone()));
-        }
         if let Some(client) = &filter.client {
             restrict("client = ?", Value::Text(client.to_string()));
         }
@@ -208,7 +211,7 @@ mod tests {
         };
         assert_eq!(list(JobFilter::default()), ["alice", "bob"]);
         assert_eq!(list(JobFilter { limit: Some(1), ..JobFilter::default() }), ["bob"], "the newest");
-        assert_eq!(list(JobFilter { state: Some("unknown".to_owned()), ..JobFilter::default() }), ["alice"]);
+        assert_eq!(list(JobFilter { states: vec!["unknown".to_owned()], ..JobFilter::default() }), ["alice"]);
         assert_eq!(list(JobFilter { client: Some(ClientId("bob".into())), ..JobFilter::default() }), ["bob"]);
         let later = NOW.plus(Duration::from_millis(1500));
         assert_eq!(list(JobFilter { since: Some(later), ..JobFilter::default() }), ["bob"]);

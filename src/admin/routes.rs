@@ -1,0 +1,360 @@
+//! The API and the page of the administration, on the operator listener.
+//!
+//! | route                                        | what                                                    |
+//! |----------------------------------------------|---------------------------------------------------------|
+//! | `GET`, `POST /admin/keys`                    | list; create, with the key in the answer                |
+//! | `PATCH`, `DELETE /admin/keys/{id}`           | change limits, weight, models, expiry; revoke           |
+//! | `POST /admin/keys/{id}/rotate`               | another key beside this one, for a time of grace        |
+//! | `GET /admin/purchases`                       | purchases of unknown outcome                            |
+//! | `POST /admin/purchases/{id}/resolve`         | lost, bought or resubmit                                |
+//! | `GET /admin/accounts`                        | list                                                    |
+//! | `POST /admin/accounts/{name}/{action}`       | pause, resume, forget                                   |
+//! | `POST /admin/reload`                         | read the configuration again                            |
+//! | `GET /admin/audit`                           | what was changed, the newest first                      |
+//! | `GET /admin`, `POST /admin/login`, `/logout`, `/form` | the page (`page.rs`), and its forms (`forms.rs`) |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use super::access::Gate;
+use super::error::AdminError;
+use super::keys::{KeyRules, KeyTerms, list_keys, parse_duration, parse_expiry};
+use super::{Administration, forms};
+use crate::config::{LimitPatch, Secret};
+use crate::model::{AccountId, Catalogue, Clock, PurchaseId, Timestamp};
+use crate::storage::clients::{Actor, AuditLine, Change};
+use crate::storage::journal::Resolution;
+
+/// The largest body, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The time of grace of a rotation that names none.
+const GRACE: Duration = Duration::from_hours(1);
+/// Lines of the audit in an answer that names no limit, and the most.
+const AUDIT_LINES: usize = 100;
+const AUDIT_LINES_MAX: usize = 1000;
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminState {
+    pub(super) administration: Administration,
+    pub(super) gate: Gate,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl AdminState {
+    /// `token` is the admin token; without one every route answers how to switch the administration on.
+    pub(crate) fn new(
+        administration: Administration,
+        token: Option<&Secret>,
+        catalogue: Arc<Catalogue>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { administration, gate: Gate::new(token), catalogue, clock }
+    }
+}
+
+/// Returns the routes of the administration.
+pub(crate) fn router(state: AdminState) -> Router {
+    let api = Router::new()
+        .route("/admin/keys", get(list).post(create))
+        .route("/admin/keys/{id}", patch(update).delete(revoke))
+        .route("/admin/keys/{id}/rotate", post(rotate))
+        .route("/admin/purchases", get(purchases))
+        .route("/admin/purchases/{id}/resolve", post(resolve))
+        .route("/admin/accounts", get(accounts))
+        .route("/admin/accounts/{name}/{action}", post(account))
+        .route("/admin/reload", post(reload))
+        .route("/admin/audit", get(audit))
+        .route("/admin/{*path}", axum::routing::any(async || AdminError::unknown_route()))
+        .method_not_allowed_fallback(async || AdminError::wrong_method())
+        .layer(middleware::from_fn_with_state(state.clone(), require_access));
+    api.merge(forms::router())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(no_store))
+        .with_state(state)
+}
+
+async fn require_access(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match state.gate.check(&parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Keeps answers out of every cache.
+async fn no_store(mut response: Response) -> Response {
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+type Answer = Result<Response, AdminError>;
+type Body = Result<Bytes, BytesRejection>;
+
+/// What is sent of a key.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct KeyBody {
+    name: Option<String>,
+    limits: LimitPatch,
+    weight: Option<f64>,
+    #[serde(deserialize_with = "named")]
+    models: Option<Option<Vec<String>>>,
+    #[serde(deserialize_with = "named")]
+    expires: Option<Option<Expiry>>,
+}
+
+/// A time to come: seconds since the Unix epoch, or a text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Expiry {
+    Seconds(i64),
+    Text(String),
+}
+
+/// Reads a value that is there: `null` is a value, too.
+fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl KeyBody {
+    fn terms(self, now: Timestamp) -> Result<KeyTerms, AdminError> {
+        let expiry = |expiry| match expiry {
+            Expiry::Seconds(seconds) => Ok(Timestamp::from_millis(seconds.saturating_mul(1000))),
+            Expiry::Text(text) => parse_expiry(&text, now).map_err(|problem| AdminError::invalid("expires", problem)),
+        };
+        let expires = self.expires.map(|expires| expires.map(expiry).transpose()).transpose()?;
+        Ok(KeyTerms { limits: self.limits, weight: self.weight, models: self.models, expires })
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RotateBody {
+    grace: Option<Grace>,
+}
+
+/// A time of grace: seconds, or a text such as `1h`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Grace {
+    Seconds(u32),
+    Text(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResolveBody {
+    decision: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct AuditQuery {
+    limit: Option<usize>,
+    before: Option<i64>,
+}
+
+/// Reads a body of JSON. An empty one is an empty object.
+fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, AdminError> {
+    let body = body.map_err(|_| AdminError::too_large())?;
+    let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+    let is_json = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json"));
+    if !is_json && body != "{}" {
+        return Err(AdminError::not_json());
+    }
+    serde_json::from_slice(&body).map_err(AdminError::bad_body)
+}
+
+async fn list(State(state): State<AdminState>) -> Answer {
+    let (stored, spent) = state.administration.list().await?;
+    let configured = state.administration.configured();
+    let rules = KeyRules { configured: &configured, catalogue: &state.catalogue, now: state.clock.now() };
+    Ok(Json(json!({ "object": "list", "data": list_keys(rules, &stored, &spent) })).into_response())
+}
+
+async fn create(State(state): State<AdminState>, headers: HeaderMap, body: Body) -> Answer {
+    let body: KeyBody = read(&headers, body)?;
+    let name = body.name.clone().ok_or_else(|| AdminError::invalid("name", "is missing"))?;
+    let terms = body.terms(state.clock.now())?;
+    let (id, secret) = state.create(&name, &terms).await?;
+    Ok((StatusCode::CREATED, Json(state.view(&id, Some(&secret)).await?)).into_response())
+}
+
+async fn update(State(state): State<AdminState>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let body: KeyBody = read(&headers, body)?;
+    if body.name.is_some() {
+        return Err(AdminError::invalid("name", "cannot be changed; create another key and revoke this one"));
+    }
+    let terms = body.terms(state.clock.now())?;
+    let id = state.update(&id, &terms).await?;
+    Ok(Json(state.view(&id, None).await?).into_response())
+}
+
+async fn revoke(State(state): State<AdminState>, Path(id): Path<String>) -> Answer {
+    let id = state.revoke(&id).await?;
+    Ok(Json(state.view(&id, None).await?).into_response())
+}
+
+async fn rotate(State(state): State<AdminState>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let body: RotateBody = read(&headers, body)?;
+    let grace = match body.grace {
+        None => GRACE,
+        Some(Grace::Seconds(seconds)) => Duration::from_secs(seconds.into()),
+        Some(Grace::Text(text)) => parse_duration(&text).map_err(|problem| AdminError::invalid("grace", problem))?,
+    };
+    let (id, secret) = state.rotate(&id, grace).await?;
+    Ok((StatusCode::CREATED, Json(state.view(&id, Some(&secret)).await?)).into_response())
+}
+
+async fn purchases(State(state): State<AdminState>) -> Answer {
+    let data: Vec<Value> = state.administration.unknown_purchases().await?.into_iter().map(|it| json!(it)).collect();
+    Ok(Json(json!({ "object": "list", "data": data })).into_response())
+}
+
+async fn resolve(State(state): State<AdminState>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let body: ResolveBody = read(&headers, body)?;
+    let purchase = state.resolve(&id, &body.decision).await?;
+    let decision = body.decision;
+    let object = "purchase.resolved";
+    Ok(Json(json!({ "id": purchase.to_string(), "object": object, "decision": decision })).into_response())
+}
+
+async fn accounts(State(state): State<AdminState>) -> Answer {
+    let account =
+        |(name, paused): (AccountId, bool)| json!({ "object": "account", "name": name.to_string(), "paused": paused });
+    let data: Vec<Value> = state.administration.accounts().into_iter().map(account).collect();
+    Ok(Json(json!({ "object": "list", "data": data })).into_response())
+}
+
+async fn account(State(state): State<AdminState>, Path((name, action)): Path<(String, String)>) -> Answer {
+    let paused = state.decide_account(&name, &action).await?;
+    Ok(Json(json!({ "object": "account", "name": name, "paused": paused })).into_response())
+}
+
+async fn reload(State(state): State<AdminState>) -> Answer {
+    let reloaded = state.administration.reload(Actor::Admin).await;
+    let reloaded = reloaded.map_err(|problem| AdminError::not_reloaded(&problem))?;
+    let (changed, needs_restart) = (reloaded.changed, reloaded.needs_restart);
+    let body = json!({ "object": "configuration.reloaded", "changed": changed, "needs_restart": needs_restart });
+    Ok(Json(body).into_response())
+}
+
+async fn audit(State(state): State<AdminState>, query: Query<AuditQuery>) -> Answer {
+    let limit = query.limit.unwrap_or(AUDIT_LINES).clamp(1, AUDIT_LINES_MAX);
+    // One more says whether there are more.
+    let mut lines = state.administration.audit(query.before, limit + 1).await?;
+    let has_more = lines.len() > limit;
+    lines.truncate(limit);
+    let last_id = lines.last().map(|line| line.id);
+    let line = |AuditLine { id, at, actor, action, subject, change }: AuditLine| {
+        json!({
+            "id": id, "object": "audit_line", "created": at.seconds(), "actor": actor, "action": action,
+            "subject": subject, "change": change,
+        })
+    };
+    let data: Vec<Value> = lines.into_iter().map(line).collect();
+    Ok(Json(json!({ "object": "list", "data": data, "last_id": last_id, "has_more": has_more })).into_response())
+}
+
+/// What the API and the forms of the page do.
+impl AdminState {
+    pub(super) async fn create(&self, name: &str, terms: &KeyTerms) -> Result<(String, Secret), AdminError> {
+        let configured = self.administration.configured();
+        let (change, secret) = self.rules(&configured).create(name, terms)?;
+        Ok((self.make(change).await?, secret))
+    }
+
+    pub(super) async fn update(&self, id: &str, terms: &KeyTerms) -> Result<String, AdminError> {
+        let configured = self.administration.configured();
+        let (stored, _) = self.administration.list().await?;
+        let rules = self.rules(&configured);
+        self.make(rules.update(rules.find(&stored, id)?, terms)?).await
+    }
+
+    pub(super) async fn rotate(&self, id: &str, grace: Duration) -> Result<(String, Secret), AdminError> {
+        let configured = self.administration.configured();
+        let (stored, _) = self.administration.list().await?;
+        let rules = self.rules(&configured);
+        let (change, secret) = rules.rotate(rules.find(&stored, id)?, grace)?;
+        Ok((self.make(change).await?, secret))
+    }
+
+    pub(super) async fn revoke(&self, id: &str) -> Result<String, AdminError> {
+        let configured = self.administration.configured();
+        let (stored, _) = self.administration.list().await?;
+        let key = self.rules(&configured).find(&stored, id)?.id;
+        self.make(Change::RevokeKey { key }).await
+    }
+
+    /// Records a decision about a purchase of unknown outcome.
+    pub(super) async fn resolve(&self, id: &str, decision: &str) -> Result<PurchaseId, AdminError> {
+        let purchase: PurchaseId = id.parse().map_err(|_| AdminError::unknown_purchase())?;
+        let resolution = Resolution::from_name(decision)
+            .ok_or_else(|| AdminError::invalid("decision", "must be lost, bought or resubmit"))?;
+        self.administration.resolve(purchase, resolution, Actor::Admin).await?;
+        Ok(purchase)
+    }
+
+    /// Pauses or resumes an account, or forgets what it has taught. Returns whether it is paused.
+    pub(super) async fn decide_account(&self, name: &str, action: &str) -> Result<bool, AdminError> {
+        let accounts = self.administration.accounts();
+        let known = || accounts.iter().map(|(account, _)| account.to_string()).collect::<Vec<_>>();
+        let account = AccountId(name.into());
+        let found = accounts.iter().find(|(known, _)| *known == account);
+        let (_, paused) = found.ok_or_else(|| AdminError::unknown_account(&known()))?;
+        match action {
+            "pause" => self.administration.change(Change::PauseAccount(account), Actor::Admin).await.map(|_| true),
+            "resume" => self.administration.change(Change::ResumeAccount(account), Actor::Admin).await.map(|_| false),
+            "forget" => self.administration.forget_account(&account, Actor::Admin).await.map(|_| *paused),
+            _ => return Err(AdminError::unknown_route()),
+        }
+        .map_err(AdminError::from)
+    }
+
+    fn rules<'a>(&'a self, configured: &'a crate::config::ClientsConfig) -> KeyRules<'a> {
+        KeyRules { configured, catalogue: &self.catalogue, now: self.clock.now() }
+    }
+
+    /// Makes a change of a key. Returns the id of the key that it is about.
+    async fn make(&self, change: Change) -> Result<String, AdminError> {
+        let id = match &change {
+            Change::CreateKey { key, .. } | Change::RotateKey { new: key, .. } => key.id.to_string(),
+            Change::UpdateKey { key, .. } | Change::RevokeKey { key } => key.to_string(),
+            Change::PauseAccount(_) | Change::ResumeAccount(_) | Change::Request(_) | Change::Note { .. } => {
+                String::new()
+            }
+        };
+        self.administration.change(change, Actor::Admin).await?;
+        Ok(id)
+    }
+
+    /// Returns one key as it is listed, with its text where it was just made.
+    async fn view(&self, id: &str, secret: Option<&Secret>) -> Result<Value, AdminError> {
+        let (stored, spent) = self.administration.list().await?;
+        let configured = self.administration.configured();
+        let views = list_keys(self.rules(&configured), &stored, &spent);
+        let found = views.iter().find(|view| view.id == *id).ok_or_else(AdminError::unknown_route)?;
+        let mut view = json!(found);
+        if let Some(secret) = secret {
+            view["key"] = json!(secret.expose());
+        }
+        Ok(view)
+    }
+}

@@ -1,0 +1,125 @@
+//! What a failed request means, in plain words: why it failed, whether it cost money, and the command that helps.
+
+use serde::Serialize;
+
+use crate::telemetry::recent::{EndedRequest, Payment, RequestOutcome};
+
+/// A failed request, with its story.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RecentFailure {
+    #[serde(flatten)]
+    pub(crate) ended: EndedRequest,
+    /// Why it failed, in one clause.
+    pub(crate) reason: String,
+    /// Whether it cost money.
+    pub(crate) money: &'static str,
+    /// What to do, where something can be done.
+    pub(crate) help: Option<String>,
+}
+
+impl RecentFailure {
+    pub(crate) fn of(ended: EndedRequest) -> Self {
+        let (reason, money, help) = (reason(ended.code), money(ended.payment), help(&ended));
+        Self { ended, reason, money, help }
+    }
+}
+
+/// Says whether a request cost money.
+pub(super) fn money(payment: Payment) -> &'static str {
+    match payment {
+        Payment::NotBought => "nothing was bought",
+        Payment::Bought => "bought",
+        Payment::UnderWay => "the purchase goes on; the same request joins it",
+        Payment::Possible => "may have cost money",
+        Payment::Unknown => "not known; it may have been bought",
+    }
+}
+
+/// Says why a request failed, by its code.
+pub(super) fn reason(code: &str) -> String {
+    let words = match code {
+        "moderation_blocked" => "rejected by the upstream's safety system",
+        "upstream_refused_request" => "the upstream refused the request",
+        "upstream_key_refused" => "the upstream refused the account's key",
+        "insufficient_quota" => "the upstream account has no credit left",
+        "model_unavailable" => "the upstream does not offer the model at the moment",
+        "model_not_found" => "the upstream does not offer the model to the account",
+        "upstream_edge_refused" => "the network edge before the upstream refuses this machine's address",
+        "image_not_fetched" => "an input picture could not be fetched from its address",
+        "image_generation_failed" => "the upstream accepted the task and it failed",
+        "result_lost" => "the upstream finished, and its pictures could not be fetched",
+        "submission_outcome_unknown" => "no usable answer came to the submit",
+        "upstream_timeout" => "the upstream did not finish in time",
+        "upstream_unreachable" => "the upstream could not be reached",
+        "rate_limit_exceeded" => "the upstream asked for fewer requests for too long",
+        "server_is_overloaded" => "the queue is too long for the client's time limit",
+        "journal_unavailable" => "the journal cannot be written",
+        "disk_full" => "the disk is full",
+        "stopping" => "the gateway was stopping",
+        "upload_space_full" => "no space for the upload",
+        "too_many_waiting" => "too many requests were waiting",
+        "too_many_conversions" => "too many pictures were being converted",
+        "too_many_webhooks" => "too many webhooks were pending",
+        "internal_error" => "a fault of the gateway",
+        other => return other.replace('_', " "),
+    };
+    words.to_owned()
+}
+
+/// Returns what helps, in one sentence or as a command.
+fn help(ended: &EndedRequest) -> Option<String> {
+    let job = ended.prediction.as_deref();
+    if ended.outcome == RequestOutcome::Unknown {
+        return Some(job.map_or_else(
+            || "gptproto-gateway ledger list --state unknown".to_owned(),
+            |job| format!("gptproto-gateway ledger resolve {job} lost|bought|resubmit"),
+        ));
+    }
+    let advice = match ended.code {
+        "upstream_key_refused" => "Replace the key of the account (GPTPROTO_API_KEY), then restart.",
+        "insufficient_quota" => "Add credit to the account at the upstream.",
+        "upstream_edge_refused" | "upstream_unreachable" => "gptproto-gateway check",
+        "disk_full" => "Free space, or lower storage.results_bytes_max.",
+        "server_is_overloaded" | "rate_limit_exceeded" => "Add an account, or let the client wait longer.",
+        _ => return job.map(|job| format!("gptproto-gateway ledger show {job}")),
+    };
+    Some(advice.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::RequestId;
+
+    fn failed(code: &'static str, outcome: RequestOutcome, prediction: Option<&str>) -> RecentFailure {
+        RecentFailure::of(EndedRequest {
+            at_ms: 0,
+            request: RequestId::random(),
+            route: "edits",
+            client: "alice".into(),
+            model: None,
+            outcome,
+            status: 502,
+            code,
+            ms: 1,
+            payment: Payment::Unknown,
+            usd: None,
+            usd_estimated: false,
+            prediction: prediction.map(str::to_owned),
+            cause: None,
+        })
+    }
+
+    #[test]
+    fn a_failure_names_the_command_that_helps() {
+        let help = |code, outcome, prediction| failed(code, outcome, prediction).help;
+        assert_eq!(
+            help("submission_outcome_unknown", RequestOutcome::Unknown, Some("pred_1")).as_deref(),
+            Some("gptproto-gateway ledger resolve pred_1 lost|bought|resubmit")
+        );
+        let shown = help("image_generation_failed", RequestOutcome::Failed, Some("pred_1"));
+        assert_eq!(shown.as_deref(), Some("gptproto-gateway ledger show pred_1"));
+        assert_eq!(help("too_many_waiting", RequestOutcome::Failed, None), None);
+        assert_eq!(failed("some_new_code", RequestOutcome::Failed, None).reason, "some new code");
+    }
+}

@@ -1,0 +1,75 @@
+//! The single numbers of the page.
+
+use super::View;
+use super::text::{bytes, counted, dollars, duration};
+use crate::operator::{Connections, Snapshot};
+
+pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
+    let (engine, upstream) = (&snapshot.engine, &snapshot.upstream);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    view.text("uptime", duration(snapshot.uptime_s as f64));
+    view.text("version", snapshot.version);
+    view.shown.insert("sandbox", snapshot.sandbox);
+
+    view.text("waiting", engine.waiters.to_string());
+    let longest = upstream.longest_wait_s_by_client.values().copied().fold(0.0, f64::max);
+    view.text(
+        "waiting.detail",
+        if upstream.queued_submits == 0 {
+            "none is queued".to_owned()
+        } else {
+            format!(
+                "{} queued, the first for {}",
+                counted(upstream.queued_submits as u64, "purchase"),
+                duration(longest)
+            )
+        },
+    );
+    view.text("in_flight", upstream.predictions_in_flight.to_string());
+    view.text("in_flight.detail", format!("of {} that the upstream takes at once", upstream.predictions_in_flight_max));
+    let (today, pictures) = snapshot.clients.iter().fold((0.0, 0), |(usd, pictures), client| {
+        (usd + client.usd_per_day.used, pictures + client.pictures_per_day.used)
+    });
+    view.text("spent", dollars(today));
+    view.text("spent.detail", format!("{}, unfinished ones by estimate", counted(pictures, "picture")));
+    view.text("saved", dollars(engine.joined_usd + engine.hits_usd));
+    view.text(
+        "saved.detail",
+        format!("{} from the cache, {} joined, since the start", engine.cache_hits, engine.joined),
+    );
+    view.text("unknown", engine.unknown.to_string());
+    view.text("unknown.detail", format!("up to {}, since the start", dollars(engine.unknown_usd)));
+    view.levels.insert("unknown", if engine.unknown > 0 { "warn" } else { "none" });
+    let typical = engine.generation_times.first();
+    view.text("typical", typical.map_or_else(|| "–".to_owned(), |time| duration(time.median_s)));
+    view.text(
+        "typical.detail",
+        typical.map_or_else(
+            || "no picture in the last 15 minutes".to_owned(),
+            |time| format!("{}; nine of ten within {}", time.model, duration(time.p90_s)),
+        ),
+    );
+
+    let Connections { clients, clients_max, operator, operator_max, descriptors_open, descriptors } =
+        snapshot.connections;
+    view.text("connections", format!("{clients} of {clients_max}"));
+    view.text("connections.operator", format!("{operator} of {operator_max}"));
+    let open = descriptors_open.map_or_else(|| "–".to_owned(), |open| open.to_string());
+    view.text("descriptors", format!("{open} of {}", descriptors.limit));
+    view.text("spool", format!("{} of {}", bytes(engine.spool_reserved_bytes), bytes(engine.spool_bytes_max)));
+    view.text("memory_cache", bytes(engine.memory_cache_bytes));
+    view.text("orphans", format!("{}, {}", engine.orphans, bytes(engine.orphan_bytes)));
+    view.text(
+        "storage",
+        match engine.storage {
+            "ok" => "works",
+            "away" => "the journal cannot be written",
+            _ => "has failed; restart the gateway",
+        },
+    );
+    view.levels.insert("storage", if engine.storage == "ok" { "none" } else { "bad" });
+    view.text("jobs", engine.jobs.to_string());
+    view.text("pictures", engine.pictures.to_string());
+    view.text("spent_ever", dollars(engine.spent_usd));
+    view.text("polls", format!("{}, {} saved by planning", engine.polls, engine.polls_saved));
+}
