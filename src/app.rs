@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, AdminState, Administration};
 use crate::api;
+use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
@@ -111,7 +112,7 @@ impl Gateway {
             journal,
             journal_file: storage::journal_file(&config.storage),
             admission: admission.clone(),
-            budget: budget.control(),
+            budget: BudgetControl::of(&budget),
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             configured: config.clients.clone(),

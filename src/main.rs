@@ -239,10 +239,8 @@ fn serve(arguments: &Serve) -> ExitCode {
         telemetry::start_logging(&config);
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
-        let source = app::ConfigSource {
-            file: location.map(|location| location.path),
-            environment: environment().unwrap_or_default(),
-        };
+        let file = location.map(|location| location.path);
+        let source = app::ConfigSource { file, environment: environment().unwrap_or_default() };
         run(async move {
             if sandbox { app::run_sandbox(config, source, profile).await } else { app::run(config, source).await }
         })
