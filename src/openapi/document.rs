@@ -133,8 +133,10 @@ fn add_errors(operation: &mut Value, errors: &Groups, headers: &Groups) {
         return;
     }
     let mut by_status: BTreeMap<&str, Vec<ErrorCode<'_>>> = BTreeMap::new();
-    let of_table = error_codes::all().filter(|error| names.contains(&error.name));
-    for error in of_table.chain(names.iter().filter_map(|name| ErrorCode::of_operator(name))) {
+    for error in error_codes::all().filter(|error| names.contains(&error.name)) {
+        by_status.entry(error.status).or_default().push(error);
+    }
+    for error in names.iter().filter_map(|name| ErrorCode::of_operator(name)) {
         by_status.entry(error.status).or_default().push(error);
     }
     let responses = &mut operation["responses"];
