@@ -41,8 +41,8 @@ const GRACE: Duration = Duration::from_hours(1);
 const AUDIT_LINES: usize = 100;
 const AUDIT_LINES_MAX: usize = 1000;
 
-/// Returns the routes for programs; the OpenAPI document is compared with them.
-fn table() -> Vec<Route<AdminState>> {
+/// Returns the routes of the API; the OpenAPI document is compared with them.
+pub(super) fn table() -> Vec<Route<AdminState>> {
     vec![
         Route::get("/admin/keys", list),
         Route::post("/admin/keys", create),
@@ -246,23 +246,4 @@ async fn audit(State(state): State<AdminState>, query: Result<Query<AuditQuery>,
     };
     let data: Vec<Value> = lines.into_iter().map(line).collect();
     Ok(Json(json!({ "object": "list", "data": data, "last_id": last_id, "has_more": has_more })).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::admin::forms;
-    use crate::openapi::Document;
-    use crate::openapi::test_support::differences;
-
-    #[test]
-    fn the_document_has_these_routes_and_no_others() {
-        let document = Document::of_operator();
-        let mut routes = table();
-        routes.extend(forms::table());
-        let is_own = |path: &str| path.starts_with("/admin");
-        assert_eq!(differences(&document, &routes, is_own), Vec::<String>::new());
-        routes.remove(0);
-        assert_eq!(differences(&document, &routes, is_own), ["get /admin/keys"]);
-    }
 }

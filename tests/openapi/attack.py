@@ -1,6 +1,6 @@
 """Attacks both listeners of a running sandbox with the cases that schemathesis generates from their OpenAPI documents.
 
-    python3 attack.py --client http://127.0.0.1:8787 --operator http://127.0.0.1:9090 [--key sk-sandbox]
+    python3 attack.py --client http://127.0.0.1:8787 --operator http://127.0.0.1:9090 --admin-token TOKEN [--key sk-sandbox]
 
 Three kinds of cases: valid ones, invalid ones, and for the routes that make pictures valid ones with a real picture and a
 prompt of words. Every answer is held to the document: no 5xx but those that are documented as the client's own fault, the
@@ -13,6 +13,7 @@ import argparse
 import base64
 import collections
 import concurrent.futures
+import copy
 import pathlib
 import sys
 import threading
@@ -45,6 +46,8 @@ KEY_HEADERS = ["Authorization", "api-key", "x-api-key"]
 # Answers that wait for a picture: one is asked for at a time by each of these.
 WORKERS = 12
 REQUEST_TIMEOUT_S = 120
+PARTS = 5
+LOGIN = "/admin/login"
 MODELS = ["gpt-image-1", "gpt-image-1.5", "gpt-image-1-mini", "gpt-image-2"]
 WORDS = st.lists(st.sampled_from("a cat dog house in at the winter night snow sepia sunset red blue".split()), min_size=2, max_size=8)
 
@@ -112,11 +115,17 @@ def real_bodies(path, images):
 
 
 class Attack:
-    def __init__(self, base, key, found, seed):
-        self.base, self.key, self.found, self.seed = base, key, found, seed
+    def __init__(self, base, key, found, seed, is_operator=False):
+        self.base, self.key, self.found, self.seed, self.is_operator = base, key, found, seed, is_operator
         self.schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
         self.operations = [result.ok() for result in self.schema.get_all_operations()]
         self.images = [pictures.gradient(64 + 32 * i, 96, 40 * i) for i in range(4)]
+
+    def with_seed(self, number):
+        """The same with other cases."""
+        other = copy.copy(self)
+        other.seed = self.seed * 1000 + number
+        return other
 
     def label(self, operation):
         return f"{operation.method.upper()} {operation.path}"
@@ -153,23 +162,33 @@ class Attack:
         """Valid or invalid cases. Every other one asks for a job or a result that is there."""
 
         def change(case, data):
-            # Keys are generated, too: most cases have the right one.
-            if data.draw(st.sampled_from([True, True, True, False])):
+            # Keys are generated, too: most cases have the right one. Wrong admin tokens are for the end, because the right one is
+            # refused behind them.
+            if self.is_operator or data.draw(st.sampled_from([True, True, True, False])):
                 for name in KEY_HEADERS:
                     case.headers.pop(name, None)
-            for name in ("id", "job"):
-                known = self.found.jobs
-                if name in (case.path_parameters or {}) and "prediction" in operation.path and known and data.draw(st.booleans()):
-                    case.path_parameters[name] = data.draw(st.sampled_from(known))
+            known = self.found.jobs
+            if "/predictions/" in operation.path and known and data.draw(st.booleans()):
+                case.path_parameters["id"] = data.draw(st.sampled_from(known))
             if "/results/" in operation.path and self.found.addresses and data.draw(st.booleans()):
                 address = urllib.parse.urlsplit(data.draw(st.sampled_from(self.found.addresses)))
-                job, index = address.path.split("/")[-2:]
-                case.path_parameters = {"job": job, "index": index}
-                case.query = dict(urllib.parse.parse_qsl(address.query))
+                case.path_parameters["job"], case.path_parameters["index"] = address.path.split("/")[-2:]
+                case.query.update(urllib.parse.parse_qsl(address.query))
 
-        # One in ten has no key.
-        self.run(operation, operation.as_strategy(generation_mode=mode), count - count // 10, self.headers(), change)
-        self.run(operation, operation.as_strategy(generation_mode=mode), count // 10, {})
+        strategy = operation.as_strategy(generation_mode=mode)
+        self.run(operation, strategy, count - count // 10, self.headers(), change)
+        # One in ten has no key, or one that is generated.
+        self.run(operation, strategy, count // 10, {}, change if self.is_operator else None)
+
+    def wrong_tokens(self, operation, count):
+        """Guesses of the admin token."""
+
+        def change(case, data):
+            for name in KEY_HEADERS:
+                case.headers.pop(name, None)
+
+        strategy = operation.as_strategy()
+        self.run(operation, strategy, count, {"Authorization": "Bearer wrong"}, change)
 
     def bought(self, operation, count):
         bodies = real_bodies(operation.path, self.images)
@@ -194,7 +213,7 @@ class Attack:
         with session, session.get(url, headers=self.headers(), stream=True, timeout=REQUEST_TIMEOUT_S) as response:
             line = next(response.iter_lines())
             media_type = response.headers["content-type"]
-        if (response.status_code, media_type, line[:6]) != (200, "text/event-stream", b"data: "):
+        if (response.status_code, media_type, line[:6]) != (200, "text/event-stream", b"event:"):
             raise AssertionError(f"GET {url}: {response.status_code}, {media_type}, {line[:100]}")
         with self.found.lock:
             self.found.counts[self.label(operation)][response.status_code] += 1
@@ -214,34 +233,42 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     begun, found = time.monotonic(), Found()
-    attacks = [
-        Attack(arguments.client, arguments.key, found, arguments.seed),
-        Attack(arguments.operator, arguments.admin_token, found, arguments.seed),
-    ]
+    client = Attack(arguments.client, arguments.key, found, arguments.seed)
+    operator = Attack(arguments.operator, arguments.admin_token, found, arguments.seed, is_operator=True)
+    total = len(client.operations) + len(operator.operations)
+    each = max(20, -(-arguments.cases // total // 2))
     makers, tasks = set(), []
+
+    def generated(attack, operations):
+        for operation in operations:
+            if operation.path in ENDLESS:
+                yield pool.submit(attack.follow, operation)
+                continue
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+                yield pool.submit(attack.generated, operation, mode, each)
+
+    # One after the other: jobs and results of the first are asked for by the second, the third pauses the account that buys, and the
+    # last guesses admin tokens, after which the right one is refused for a time.
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        for attack in attacks:
-            for operation in attack.operations:
-                if operation.path.endswith(MAKERS):
-                    label = attack.label(operation)
-                    makers.add(label)
-                    # In parts, which wait for their pictures side by side.
-                    parts = 5
-                    for part in range(parts):
-                        piece = Attack.__new__(Attack)
-                        piece.__dict__.update(attack.__dict__, seed=attack.seed * 1000 + part)
-                        tasks.append(pool.submit(piece.bought, operation, -(-arguments.pictures * 5 // 4 // parts)))
-        # The others ask for the jobs and results of these.
+        for operation in client.operations:
+            if operation.path.endswith(MAKERS):
+                makers.add(client.label(operation))
+                # In parts, which wait for their pictures side by side.
+                for part in range(PARTS):
+                    count = -(-arguments.pictures * 5 // 4 // PARTS)
+                    tasks.append(pool.submit(client.with_seed(part).bought, operation, count))
         concurrent.futures.wait(tasks)
-        total = sum(len(attack.operations) for attack in attacks)
-        each = max(20, -(-arguments.cases // total // 2))
-        for attack in attacks:
-            for operation in attack.operations:
-                if operation.path in ENDLESS:
-                    tasks.append(pool.submit(attack.follow, operation))
-                    continue
-                for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                    tasks.append(pool.submit(attack.generated, operation, mode, each))
+        tasks += generated(client, client.operations)
+        concurrent.futures.wait(tasks)
+        logins = [operation for operation in operator.operations if operation.path == LOGIN]
+        tasks += generated(operator, [operation for operation in operator.operations if operation.path != LOGIN])
+        concurrent.futures.wait(tasks)
+        tasks += generated(operator, logins)
+        tasks += [
+            pool.submit(operator.wrong_tokens, operation, each // 4)
+            for operation in operator.operations
+            if "/admin/" in operation.path
+        ]
     errors = [task.exception() for task in tasks if task.exception()]
 
     cases = 0

@@ -19,7 +19,9 @@ if ! cmp -s "$folder/requirements.txt" "$folder/.venv/installed"; then
 fi
 prepare
 read -r client operator <<<"$(free_ports 2)"
-serve sandbox "$client" "$operator" --sandbox
+token=admin-$mark$mark$mark$mark
+serve sandbox "$client" "$operator" --sandbox -- GATEWAY_ADMIN_TOKEN="$token"
 cd "$scratch"
-"$folder/.venv/bin/python" "$folder/attack.py" --client "http://127.0.0.1:$client" --operator "http://127.0.0.1:$operator" "$@"
+"$folder/.venv/bin/python" "$folder/attack.py" --client "http://127.0.0.1:$client" --operator "http://127.0.0.1:$operator" \
+  --admin-token "$token" "$@"
 if grep -n 'panicked at' "$scratch/sandbox.log"; then die 'the gateway panicked'; fi
