@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::budget::BudgetControl;
-use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
