@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::budget::BudgetControl;
-use crate::config::{self, Config, ServerConfig};
+use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -217,12 +217,12 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 ///
 /// As [`Gateway::start`].
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
-    let scheme = config.server.tls.scheme();
+    let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let file = source.file.clone();
     log_file(file.as_deref());
     let gateway = Gateway::start_from(config, Some(source), false).await?;
-    let addresses =
-        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    let (client, operator) = (gateway.client_address(), gateway.operator_address());
+    let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::gateway(addresses, file.as_deref());
     run_until_stopped(gateway).await
 }
@@ -238,10 +238,10 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
-    let scheme = config.server.tls.scheme();
+    let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let gateway = Gateway::start_from(config, Some(source), true).await?;
-    let addresses =
-        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    let (client, operator) = (gateway.client_address(), gateway.operator_address());
+    let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
     let stopped_well = run_until_stopped(gateway).await?;
     simulator.stop(Duration::ZERO).await;

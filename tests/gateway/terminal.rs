@@ -162,7 +162,8 @@ async fn the_exit_code_says_whether_money_may_be_gone() {
 #[tokio::test]
 async fn lost_connections_are_resumed_with_one_purchase() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::on(&upstream).await;
+    let gateway = Gateway::with(&upstream, &[("cache.mode", "off")]).await;
+    // Without a cache, nothing but the idempotency key says that a request is repeated.
     // The answers to the first two requests and to the first two questions about the job are lost.
     let breaker = Breaker::to(&gateway.address(), &[("POST", 2), ("GET /v1/predictions", 2)]).await;
     let program = client_of(&breaker.address, ALICE);
@@ -234,6 +235,25 @@ async fn a_sandbox_needs_no_key_and_its_banner_has_a_command_that_works() {
     let printed = String::from_utf8(output.stdout).unwrap();
     let file = Path::new(printed.split("  (").next().unwrap());
     assert_eq!(size_of(&std::fs::read(file).unwrap()).1, 1024);
+}
+
+#[tokio::test]
+async fn the_gateway_of_the_configuration_needs_no_key_of_the_environment() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&["serve"]).await;
+    let here = program.variable("GATEWAY_SERVER__LISTEN", &serving.address());
+    for name in ["one.png", "two.png"] {
+        let run = here.run(&["generate", "a fox", "--quality", "low", "-o", name, "--json"]).await;
+        let object = json_of(&run);
+        assert_eq!(object["cache"], if name == "one.png" { "miss" } else { "hit" }, "one client, whatever its key");
+    }
+    let keys = here.run(&["keys", "list", "--json"]).await;
+    assert!(keys.stdout.contains("\"terminal\""), "{}", keys.stdout);
+    assert_eq!(upstream.purchases().await, 1);
+    // With an address that is named, the key has to be named, too.
+    let url = format!("http://{}", serving.address());
+    ends(&here.run(&["generate", "a fox", "--url", &url]).await, 64, "set OPENAI_API_KEY");
 }
 
 #[tokio::test]

@@ -34,15 +34,17 @@ pub(crate) struct Drawing {
     pub(crate) index: u32,
     pub(crate) format: Format,
     pub(crate) padding_bytes: usize,
+    /// A generation is a scene; otherwise a plain background, which is quick and small.
+    pub(crate) scenes: bool,
 }
 
 /// Draws and encodes a picture; blocks for tens of milliseconds per megapixel.
 pub(crate) fn draw(drawing: &Drawing) -> Bytes {
     let request = &drawing.request;
     let (width, height) = request.size;
-    let original = canvas(request);
+    let original = canvas(drawing);
     let mut edited = original.clone();
-    change(&mut edited, request, drawing.index);
+    change(&mut edited, drawing);
     if !request.inputs.is_empty() {
         thumbnails(&mut edited, &request.inputs);
     }
@@ -100,24 +102,29 @@ fn colour(prompt: &str, index: u32) -> [u8; 3] {
 }
 
 /// Changes a picture as the prompt says.
-fn change(image: &mut RgbImage, request: &PictureRequest, index: u32) {
+fn change(image: &mut RgbImage, drawing: &Drawing) {
+    let (request, index) = (&drawing.request, drawing.index);
     let hash = blake3::hash(request.prompt.as_bytes());
     let seed = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash is longer"));
     let asked: Vec<Effect> = words::effects(&request.prompt);
     effects::apply(image, &asked, seed ^ u64::from(index));
     let colour = colour(&request.prompt, index);
     match () {
+        // A plain background has the colour already.
+        () if request.inputs.is_empty() && !drawing.scenes => {}
         () if index > 0 && !asked.is_empty() => tint(image, colour, TINT_OF_INDEX),
         () if asked.is_empty() && !words::is_unchanged(&request.prompt) => tint(image, colour, TINT),
         () => {}
     }
 }
 
-/// Returns what is changed: the first input at the requested size, grey for one without bytes, or a scene.
-fn canvas(request: &PictureRequest) -> RgbImage {
+/// Returns what is changed: the first input at the requested size, grey for one without bytes, or a background.
+fn canvas(drawing: &Drawing) -> RgbImage {
+    let request = &drawing.request;
     let (width, height) = request.size;
     match request.inputs.first() {
-        None => scene(&request.prompt, width, height),
+        None if drawing.scenes => scene(&request.prompt, width, height),
+        None => gradient(width, height, colour(&request.prompt, drawing.index)),
         Some(Input::Url(_)) => RgbImage::from_pixel(width, height, image::Rgb([128; 3])),
         Some(Input::Picture(picture)) => match decode(&picture.bytes) {
             Some(image) => scaled(&image, width, height),
@@ -165,6 +172,20 @@ fn decode(bytes: &[u8]) -> Option<DynamicImage> {
         return None;
     }
     ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?.decode().ok()
+}
+
+fn gradient(width: u32, height: u32, colour: [u8; 3]) -> RgbImage {
+    let mut image = RgbImage::new(width, height);
+    let row_bytes = width as usize * 3;
+    for (y, row) in image.chunks_exact_mut(row_bytes).enumerate() {
+        // Rows of one colour are quick to fill and to compress.
+        let share = 255 - (y * 200 / height as usize);
+        let pixel = colour.map(|part| byte(usize::from(part) * share / 255 + (255 - share) / 4));
+        for target in row.chunks_exact_mut(3) {
+            target.copy_from_slice(&pixel);
+        }
+    }
+    image
 }
 
 fn byte(value: usize) -> u8 {

@@ -12,28 +12,19 @@ mod style;
 /// Makes the changes, one after the other. Equal seeds make equal pictures.
 pub(super) fn apply(image: &mut RgbImage, effects: &[Effect], seed: u64) {
     let mut numbers = Numbers::new(seed);
-    // The changes of single pixels follow each other, and are made in one pass.
-    let mut pending = Vec::new();
+    // The changes of colours follow each other, and are made in one pass.
+    let mut grades = Vec::new();
     for &effect in effects {
-        if grade::is_grade(effect) {
-            pending.push(effect);
+        if let Effect::Light(grade) | Effect::Finish(grade) = effect {
+            grades.push(grade);
             continue;
         }
-        grade::apply(image, &std::mem::take(&mut pending));
+        grade::apply(image, &std::mem::take(&mut grades));
         match effect {
-            Effect::Flowers => particles::petals(image, &mut numbers),
-            Effect::Leaves => particles::leaves(image, &mut numbers),
-            Effect::Snowflakes => particles::snowflakes(image, &mut numbers),
-            Effect::Raindrops => particles::raindrops(image, &mut numbers),
-            Effect::Stars => particles::stars(image, &mut numbers),
-            Effect::Neon => style::neon(image),
-            Effect::Watercolour => style::watercolour(image),
-            Effect::PixelArt => style::pixel_art(image),
-            Effect::PopArt => style::pop_art(image),
-            Effect::Ink => style::ink(image),
-            Effect::Pencil => style::pencil(image),
-            _ => {}
+            Effect::Light(_) | Effect::Finish(_) => {}
+            Effect::Particles(particles) => particles::scatter(image, particles, &mut numbers),
+            Effect::Drawn(style) => style::draw(image, style),
         }
     }
-    grade::apply(image, &pending);
+    grade::apply(image, &grades);
 }

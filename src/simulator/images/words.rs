@@ -1,8 +1,19 @@
 //! The words of a prompt that change a picture.
 
-/// A change of a picture, in the order in which they are made.
+/// A change of a picture. They are made in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Effect {
+    /// Season, light and weather.
+    Light(Grade),
+    Particles(Particles),
+    Drawn(Style),
+    /// As old photographs and films are.
+    Finish(Grade),
+}
+
+/// A change of colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Grade {
     Spring,
     Autumn,
     Snow,
@@ -16,21 +27,31 @@ pub(super) enum Effect {
     Rain,
     Fog,
     Tint(Tint),
-    Flowers,
+    Sepia,
+    Vintage,
+    BlackAndWhite,
+    Inverted,
+}
+
+/// Small things that fall or shine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Particles {
+    Petals,
     Leaves,
     Snowflakes,
     Raindrops,
     Stars,
+}
+
+/// A way to draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Style {
     Neon,
     Watercolour,
     PixelArt,
     PopArt,
     Ink,
     Pencil,
-    Sepia,
-    Vintage,
-    BlackAndWhite,
-    Inverted,
 }
 
 /// A colour that a prompt names.
@@ -45,14 +66,18 @@ pub(super) enum Tint {
     Pink,
 }
 
-use Effect::*;
-
 /// Words and what they do. A word of letters counts at the beginning of a word of the prompt; the others, of scripts without
 /// spaces between words, count everywhere.
 const WORDS: &[(&[&str], &[Effect])] = &[
-    (&["night", "midnight", "moon", "star", "nacht", "nuit", "noche", "夜", "밤", "ночь"], &[Night, Stars]),
-    (&["winter", "snow", "schnee", "neige", "nieve", "hiver", "冬", "雪", "겨울", "зим", "снег"], &[Snow, Snowflakes]),
-    (&["frost", "frozen", "icy", "ice", "christmas", "冰"], &[Snow]),
+    (
+        &["night", "midnight", "moon", "star", "nacht", "nuit", "noche", "夜", "밤", "ночь"],
+        &[Effect::Light(Grade::Night), Effect::Particles(Particles::Stars)],
+    ),
+    (
+        &["winter", "snow", "schnee", "neige", "nieve", "hiver", "冬", "雪", "겨울", "зим", "снег"],
+        &[Effect::Light(Grade::Snow), Effect::Particles(Particles::Snowflakes)],
+    ),
+    (&["frost", "frozen", "icy", "ice", "christmas", "冰"], &[Effect::Light(Grade::Snow)]),
     (
         &[
             "sunset",
@@ -67,15 +92,21 @@ const WORDS: &[(&[&str], &[Effect])] = &[
             "日落",
             "黄昏",
         ],
-        &[Sunset],
+        &[Effect::Light(Grade::Sunset)],
     ),
-    (&["autumn", "fall", "october", "herbst", "automne", "otoño", "秋", "가을", "осен"], &[Autumn, Leaves]),
+    (
+        &["autumn", "fall", "october", "herbst", "automne", "otoño", "秋", "가을", "осен"],
+        &[Effect::Light(Grade::Autumn), Effect::Particles(Particles::Leaves)],
+    ),
     (
         &["spring", "blossom", "cherry", "frühling", "printemps", "primavera", "春", "樱", "桜", "봄"],
-        &[Spring, Flowers],
+        &[Effect::Light(Grade::Spring), Effect::Particles(Particles::Petals)],
     ),
-    (&["rain", "wet", "regen", "pluie", "lluvia", "雨", "비가", "дожд"], &[Rain, Raindrops]),
-    (&["storm", "thunder", "嵐", "暴"], &[Storm, Raindrops]),
+    (
+        &["rain", "wet", "regen", "pluie", "lluvia", "雨", "비가", "дожд"],
+        &[Effect::Light(Grade::Rain), Effect::Particles(Particles::Raindrops)],
+    ),
+    (&["storm", "thunder", "嵐", "暴"], &[Effect::Light(Grade::Storm), Effect::Particles(Particles::Raindrops)]),
     (
         &[
             "fog",
@@ -92,21 +123,21 @@ const WORDS: &[(&[&str], &[Effect])] = &[
             "안개",
             "туман",
         ],
-        &[Fog],
+        &[Effect::Light(Grade::Fog)],
     ),
-    (&["desert", "sand", "mars", "沙漠", "砂漠"], &[Desert]),
-    (&["underwater", "ocean", "under water", "水中", "海底"], &[Underwater]),
-    (&["neon", "cyberpunk", "synthwave", "霓虹", "ネオン", "赛博"], &[Neon]),
+    (&["desert", "sand", "mars", "沙漠", "砂漠"], &[Effect::Light(Grade::Desert)]),
+    (&["underwater", "ocean", "under water", "水中", "海底"], &[Effect::Light(Grade::Underwater)]),
+    (&["neon", "cyberpunk", "synthwave", "霓虹", "ネオン", "赛博"], &[Effect::Drawn(Style::Neon)]),
     (
         &["watercolor", "watercolour", "aquarell", "aquarelle", "acuarela", "oil painting", "impressionis", "水彩"],
-        &[Watercolour],
+        &[Effect::Drawn(Style::Watercolour)],
     ),
-    (&["pixel", "8-bit", "8bit", "像素", "ドット"], &[PixelArt]),
-    (&["pop art", "pop-art", "popart", "warhol", "comic", "poster", "波普"], &[PopArt]),
-    (&["ink", "woodcut", "linocut", "line art", "manga", "水墨", "墨", "tusche"], &[Ink]),
-    (&["pencil", "sketch", "charcoal", "bleistift", "crayon", "素描", "铅笔", "鉛筆"], &[Pencil]),
-    (&["sepia", "daguerreotype", "old photo", "老照片"], &[Sepia]),
-    (&["vintage", "retro", "faded", "polaroid", "复古", "レトロ"], &[Vintage]),
+    (&["pixel", "8-bit", "8bit", "像素", "ドット"], &[Effect::Drawn(Style::PixelArt)]),
+    (&["pop art", "pop-art", "popart", "warhol", "comic", "poster", "波普"], &[Effect::Drawn(Style::PopArt)]),
+    (&["ink", "woodcut", "linocut", "line art", "manga", "水墨", "墨", "tusche"], &[Effect::Drawn(Style::Ink)]),
+    (&["pencil", "sketch", "charcoal", "bleistift", "crayon", "素描", "铅笔", "鉛筆"], &[Effect::Drawn(Style::Pencil)]),
+    (&["sepia", "daguerreotype", "old photo", "老照片"], &[Effect::Finish(Grade::Sepia)]),
+    (&["vintage", "retro", "faded", "polaroid", "复古", "レトロ"], &[Effect::Finish(Grade::Vintage)]),
     (
         &[
             "black and white",
@@ -121,18 +152,18 @@ const WORDS: &[(&[&str], &[Effect])] = &[
             "黑白",
             "白黒",
         ],
-        &[BlackAndWhite],
+        &[Effect::Finish(Grade::BlackAndWhite)],
     ),
-    (&["invert", "negative", "x-ray"], &[Inverted]),
-    (&["dark", "moody", "gloomy", "düster", "暗"], &[Dark]),
-    (&["bright", "sunny", "summer", "cheerful", "sommer", "verano", "夏", "明亮"], &[Bright]),
-    (&["red", "crimson", "rot", "rouge", "rojo", "红", "赤"], &[Tint(self::Tint::Red)]),
-    (&["orange", "橙"], &[Tint(self::Tint::Orange)]),
-    (&["gold", "yellow", "gelb", "jaune", "amarillo", "金", "黄色"], &[Tint(self::Tint::Gold)]),
-    (&["green", "grün", "vert", "verde", "绿", "緑"], &[Tint(self::Tint::Green)]),
-    (&["blue", "teal", "cyan", "blau", "bleu", "azul", "蓝", "青"], &[Tint(self::Tint::Blue)]),
-    (&["purple", "violet", "lila", "morado", "紫"], &[Tint(self::Tint::Purple)]),
-    (&["pink", "rosa", "magenta", "粉"], &[Tint(self::Tint::Pink)]),
+    (&["invert", "negative", "x-ray"], &[Effect::Finish(Grade::Inverted)]),
+    (&["dark", "moody", "gloomy", "düster", "暗"], &[Effect::Light(Grade::Dark)]),
+    (&["bright", "sunny", "summer", "cheerful", "sommer", "verano", "夏", "明亮"], &[Effect::Light(Grade::Bright)]),
+    (&["red", "crimson", "rot", "rouge", "rojo", "红", "赤"], &[Effect::Light(Grade::Tint(Tint::Red))]),
+    (&["orange", "橙"], &[Effect::Light(Grade::Tint(Tint::Orange))]),
+    (&["gold", "yellow", "gelb", "jaune", "amarillo", "金", "黄色"], &[Effect::Light(Grade::Tint(Tint::Gold))]),
+    (&["green", "grün", "vert", "verde", "绿", "緑"], &[Effect::Light(Grade::Tint(Tint::Green))]),
+    (&["blue", "teal", "cyan", "blau", "bleu", "azul", "蓝", "青"], &[Effect::Light(Grade::Tint(Tint::Blue))]),
+    (&["purple", "violet", "lila", "morado", "紫"], &[Effect::Light(Grade::Tint(Tint::Purple))]),
+    (&["pink", "rosa", "magenta", "粉"], &[Effect::Light(Grade::Tint(Tint::Pink))]),
 ];
 
 /// Returns the effects that a prompt asks for, each once, in the order in which they are made.
@@ -152,7 +183,7 @@ pub(super) fn effects(prompt: &str) -> Vec<Effect> {
 impl Effect {
     /// Whether it is a way to draw.
     fn is_style(self) -> bool {
-        (Neon..=Pencil).contains(&self)
+        matches!(self, Self::Drawn(_))
     }
 }
 
@@ -193,13 +224,20 @@ fn is_alphabet(word: &str) -> bool {
 mod tests {
     use super::*;
 
+    const SNOW: Effect = Effect::Light(Grade::Snow);
+    const NIGHT: Effect = Effect::Light(Grade::Night);
+    const SNOWFLAKES: Effect = Effect::Particles(Particles::Snowflakes);
+    const STARS: Effect = Effect::Particles(Particles::Stars);
+
     #[test]
     fn words_of_a_prompt_are_found_in_any_case_and_combined() {
-        assert_eq!(effects("Make it a WINTER night"), [Snow, Night, Snowflakes, Stars]);
-        assert_eq!(effects("一个下雪的冬夜"), [Snow, Night, Snowflakes, Stars]);
-        assert_eq!(effects("rainy, foggy, in red"), [Rain, Fog, Tint(super::Tint::Red), Raindrops]);
-        assert_eq!(effects("a pencil sketch"), [Pencil]);
-        assert_eq!(effects("neon, ink and pencil in fog"), [Fog, Neon], "one way to draw");
+        assert_eq!(effects("Make it a WINTER night"), [SNOW, NIGHT, SNOWFLAKES, STARS]);
+        assert_eq!(effects("一个下雪的冬夜"), [SNOW, NIGHT, SNOWFLAKES, STARS]);
+        let [rain, fog] = [Grade::Rain, Grade::Fog].map(Effect::Light);
+        let (red, drops) = (Effect::Light(Grade::Tint(Tint::Red)), Effect::Particles(Particles::Raindrops));
+        assert_eq!(effects("rainy, foggy, in red"), [rain, fog, red, drops]);
+        assert_eq!(effects("a pencil sketch"), [Effect::Drawn(Style::Pencil)]);
+        assert_eq!(effects("neon, ink and pencil in fog"), [fog, Effect::Drawn(Style::Neon)], "one way to draw");
     }
 
     #[test]

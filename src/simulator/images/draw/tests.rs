@@ -44,7 +44,7 @@ pub(crate) fn read_texts(png: &[u8]) -> std::collections::BTreeMap<String, Strin
 fn drawing(model: &str, capability: Capability, body: &serde_json::Value) -> Drawing {
     let body = Bytes::from(serde_json::to_vec(body).unwrap());
     let request = read(Model::named(model).unwrap(), capability, &body, &Scenario::default()).unwrap();
-    Drawing { request: Arc::new(request), index: 0, format: Format::Png, padding_bytes: 0 }
+    Drawing { request: Arc::new(request), index: 0, format: Format::Png, padding_bytes: 0, scenes: false }
 }
 
 #[test]
@@ -171,17 +171,20 @@ fn every_effect_works_on_pictures_of_any_size() {
 }
 
 #[test]
-fn a_generation_is_a_scene_that_fills_every_shape() {
+fn a_generation_is_a_scene_that_fills_every_shape_or_a_plain_background() {
+    let generation = |prompt: &str, size: &str, scenes: bool| {
+        let body = json!({"prompt": prompt, "size": size});
+        draw(&Drawing { scenes, ..drawing("gpt-image-2", Capability::TextToImage, &body) })
+    };
     for size in ["1024x1024", "1536x1024", "1024x1536"] {
-        let cat =
-            draw(&drawing("gpt-image-2", Capability::TextToImage, &json!({"prompt": "a cat at night", "size": size})));
-        let fox =
-            draw(&drawing("gpt-image-2", Capability::TextToImage, &json!({"prompt": "a fox at night", "size": size})));
+        let (cat, fox) = (generation("a cat at night", size, true), generation("a fox at night", size, true));
         let picture = image::load_from_memory(&cat).unwrap().into_rgb8();
         assert_eq!(format!("{}x{}", picture.width(), picture.height()), size);
         assert_ne!(cat, fox);
-        let different: std::collections::HashSet<[u8; 3]> = picture.pixels().map(|pixel| pixel.0).collect();
-        assert!(different.len() > 500, "{size}: {} colours", different.len());
+        let colours: std::collections::HashSet<[u8; 3]> = picture.pixels().map(|pixel| pixel.0).collect();
+        assert!(colours.len() > 500, "{size}: {} colours", colours.len());
         assert!(cat.len() < 1_000_000, "{size}: {} bytes", cat.len());
     }
+    let plain = generation("kill loop 17", "1024x1024", false);
+    assert!(plain.len() < 40_000, "{} bytes", plain.len());
 }

@@ -3,32 +3,14 @@
 use image::RgbImage;
 
 use super::super::shapes::{byte, float};
-use super::super::words::{Effect, Tint};
+use super::super::words::{Grade, Tint};
 
 /// A pixel from 0 to 1.
 type Pixel = [f32; 3];
 
-/// Whether an effect changes single pixels.
-pub(super) fn is_grade(effect: Effect) -> bool {
-    !matches!(
-        effect,
-        Effect::Flowers
-            | Effect::Leaves
-            | Effect::Snowflakes
-            | Effect::Raindrops
-            | Effect::Stars
-            | Effect::Neon
-            | Effect::Watercolour
-            | Effect::PixelArt
-            | Effect::PopArt
-            | Effect::Ink
-            | Effect::Pencil
-    )
-}
-
 /// Makes changes of single pixels.
-pub(super) fn apply(image: &mut RgbImage, effects: &[Effect]) {
-    if effects.is_empty() {
+pub(super) fn apply(image: &mut RgbImage, grades: &[Grade]) {
+    if grades.is_empty() {
         return;
     }
     let (width, height) = (float(image.width()), float(image.height()));
@@ -37,7 +19,7 @@ pub(super) fn apply(image: &mut RgbImage, effects: &[Effect]) {
         let y = float(y) / height;
         // Equal neighbours are common in drawings, and have equal results where the column makes no difference.
         let mut last: Option<([u8; 3], [u8; 3])> = None;
-        let by_column = effects.contains(&Effect::Vintage);
+        let by_column = grades.contains(&Grade::Vintage);
         for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
             let before = [pixel[0], pixel[1], pixel[2]];
             let after = match last {
@@ -45,9 +27,9 @@ pub(super) fn apply(image: &mut RgbImage, effects: &[Effect]) {
                 _ => {
                     let at = [float(x) / width, y];
                     let values = before.map(|value| f32::from(value) / 255.0);
-                    effects
+                    grades
                         .iter()
-                        .fold(values, |values, effect| changed(values, *effect, at))
+                        .fold(values, |values, grade| changed(values, *grade, at))
                         .map(|part| byte(part * 255.5))
                 }
             };
@@ -57,65 +39,64 @@ pub(super) fn apply(image: &mut RgbImage, effects: &[Effect]) {
     }
 }
 
-fn changed(pixel: Pixel, effect: Effect, [x, y]: [f32; 2]) -> Pixel {
+fn changed(pixel: Pixel, grade: Grade, [x, y]: [f32; 2]) -> Pixel {
     let light = luma(pixel);
     let grey = [light; 3];
-    match effect {
-        Effect::Spring => {
+    match grade {
+        Grade::Spring => {
             let fresh = mix(pixel, [pixel[0] * 1.02, pixel[1] * 1.16, pixel[2] * 0.92], greenness(pixel));
             mix(fresh, [1.0, 0.93, 0.95], 0.1)
         }
-        Effect::Autumn => {
+        Grade::Autumn => {
             let leaf = [light * 1.75 + 0.1, light * 0.95, light * 0.28];
             let turned = mix(pixel, leaf, greenness(pixel) * 0.95);
             multiply(turned, [1.04, 0.97, 0.86])
         }
-        Effect::Snow => {
+        Grade::Snow => {
             let cold = multiply(mix(pixel, grey, 0.35), [0.97, 1.02, 1.1]);
             let cover = [0.62 + light * 0.5, 0.68 + light * 0.48, 0.78 + light * 0.4];
             mix(cold, cover, greenness(pixel))
         }
-        Effect::Desert => {
+        Grade::Desert => {
             let sand = [light * 1.25 + 0.12, light * 0.98 + 0.06, light * 0.62];
             mix(multiply(pixel, [1.1, 0.98, 0.82]), sand, (greenness(pixel) + blueness(pixel) * 0.5).min(1.0) * 0.9)
         }
-        Effect::Underwater => {
+        Grade::Underwater => {
             let water = [light * 0.25, light * 0.7 + 0.12, light * 0.75 + 0.2];
             multiply(mix(pixel, water, 0.72), [1.0 - y * 0.35; 3])
         }
-        Effect::Sunset => {
+        Grade::Sunset => {
             let low = 1.0 - ((y - 0.52).abs() * 2.2).min(1.0);
             let (above, glow) = ([0.66, 0.45, 0.66], [1.22, 0.74, 0.42]);
             let lit = multiply(pixel, mix(above, glow, low));
             mix(lit, [1.0, 0.52, 0.22], low * light * 0.34)
         }
-        Effect::Night => {
+        Grade::Night => {
             // What shines by day shines a little by night, as the moon does.
             let moonlit = multiply(mix(pixel, grey, 0.25), [0.34, 0.4, 0.62]);
             let shine = ((light - 0.88) * 6.0).clamp(0.0, 1.0);
             mix(multiply(moonlit, [0.62 + y * 0.38; 3]), [0.72, 0.78, 0.86], shine * 0.55)
         }
-        Effect::Dark => contrast(multiply(pixel, [0.62, 0.62, 0.68]), 1.15),
-        Effect::Bright => multiply(mix(pixel, [1.0, 0.97, 0.86], 0.12), [1.12, 1.1, 1.04]),
-        Effect::Storm => multiply(mix(pixel, grey, 0.6), [0.46 + y * 0.16, 0.5 + y * 0.16, 0.58 + y * 0.14]),
-        Effect::Rain => multiply(mix(pixel, grey, 0.45), [0.7, 0.76, 0.86]),
-        Effect::Fog => {
+        Grade::Dark => contrast(multiply(pixel, [0.62, 0.62, 0.68]), 1.15),
+        Grade::Bright => multiply(mix(pixel, [1.0, 0.97, 0.86], 0.12), [1.12, 1.1, 1.04]),
+        Grade::Storm => multiply(mix(pixel, grey, 0.6), [0.46 + y * 0.16, 0.5 + y * 0.16, 0.58 + y * 0.14]),
+        Grade::Rain => multiply(mix(pixel, grey, 0.45), [0.7, 0.76, 0.86]),
+        Grade::Fog => {
             let depth = 1.0 - ((y - 0.5).abs() * 1.5).min(1.0);
             mix(mix(pixel, grey, 0.3), [0.86, 0.88, 0.9], 0.38 + depth * 0.42)
         }
-        Effect::Tint(tint) => {
+        Grade::Tint(tint) => {
             let colour = colour(tint);
             mix(pixel, colour.map(|part| part * (light * 1.1 + 0.08)), 0.62)
         }
-        Effect::Sepia => [light * 1.06 + 0.06, light * 0.86 + 0.04, light * 0.62 + 0.02],
-        Effect::Vintage => {
+        Grade::Sepia => [light * 1.06 + 0.06, light * 0.86 + 0.04, light * 0.62 + 0.02],
+        Grade::Vintage => {
             let faded = mix(multiply(mix(pixel, grey, 0.35), [1.04, 0.96, 0.8]), [0.5, 0.42, 0.36], 0.22);
             let corner = ((x - 0.5).powi(2) + (y - 0.5).powi(2)) * 1.3;
             multiply(faded, [1.06 - corner; 3])
         }
-        Effect::BlackAndWhite => contrast(grey, 1.25),
-        Effect::Inverted => pixel.map(|part| 1.0 - part),
-        _ => pixel,
+        Grade::BlackAndWhite => contrast(grey, 1.25),
+        Grade::Inverted => pixel.map(|part| 1.0 - part),
     }
 }
 

@@ -3,6 +3,7 @@
 use image::RgbImage;
 
 use super::super::shapes::{Canvas, Colour, Numbers, Outline, float};
+use super::super::words::Particles;
 
 /// Width of the coordinates, whatever the size of the picture.
 const UNITS: f32 = 1000.0;
@@ -12,7 +13,18 @@ fn height(image: &RgbImage) -> f32 {
     float(image.height()) / float(image.width()) * UNITS
 }
 
-pub(super) fn snowflakes(image: &mut RgbImage, numbers: &mut Numbers) {
+/// Scatters small things over a picture.
+pub(super) fn scatter(image: &mut RgbImage, particles: Particles, numbers: &mut Numbers) {
+    match particles {
+        Particles::Petals => petals(image, numbers),
+        Particles::Leaves => leaves(image, numbers),
+        Particles::Snowflakes => snowflakes(image, numbers),
+        Particles::Raindrops => raindrops(image, numbers),
+        Particles::Stars => stars(image, numbers),
+    }
+}
+
+fn snowflakes(image: &mut RgbImage, numbers: &mut Numbers) {
     let height = height(image);
     let mut canvas = Canvas::new(image, UNITS);
     for _ in 0..260 {
@@ -23,7 +35,7 @@ pub(super) fn snowflakes(image: &mut RgbImage, numbers: &mut Numbers) {
     }
 }
 
-pub(super) fn raindrops(image: &mut RgbImage, numbers: &mut Numbers) {
+fn raindrops(image: &mut RgbImage, numbers: &mut Numbers) {
     let height = height(image);
     let mut canvas = Canvas::new(image, UNITS);
     for _ in 0..240 {
@@ -38,16 +50,16 @@ pub(super) fn raindrops(image: &mut RgbImage, numbers: &mut Numbers) {
     }
 }
 
-pub(super) fn leaves(image: &mut RgbImage, numbers: &mut Numbers) {
-    scatter(image, numbers, 60, 11.0, &[[214, 96, 32], [232, 152, 44], [176, 58, 34], [242, 190, 66]]);
+fn leaves(image: &mut RgbImage, numbers: &mut Numbers) {
+    ovals(image, numbers, 60, 11.0, &[[214, 96, 32], [232, 152, 44], [176, 58, 34], [242, 190, 66]]);
 }
 
-pub(super) fn petals(image: &mut RgbImage, numbers: &mut Numbers) {
-    scatter(image, numbers, 90, 7.5, &[[252, 206, 222], [255, 232, 240], [244, 164, 192]]);
+fn petals(image: &mut RgbImage, numbers: &mut Numbers) {
+    ovals(image, numbers, 90, 7.5, &[[252, 206, 222], [255, 232, 240], [244, 164, 192]]);
 }
 
 /// Scatters pointed ovals.
-fn scatter(image: &mut RgbImage, numbers: &mut Numbers, count: u8, size: f32, colours: &[Colour]) {
+fn ovals(image: &mut RgbImage, numbers: &mut Numbers, count: u8, size: f32, colours: &[Colour]) {
     let height = height(image);
     let mut canvas = Canvas::new(image, UNITS);
     for number in 0..count {
@@ -66,7 +78,7 @@ fn scatter(image: &mut RgbImage, numbers: &mut Numbers, count: u8, size: f32, co
 }
 
 /// Draws stars and a moon, in the upper part.
-pub(super) fn stars(image: &mut RgbImage, numbers: &mut Numbers) {
+fn stars(image: &mut RgbImage, numbers: &mut Numbers) {
     let height = height(image);
     let mut canvas = Canvas::new(image, UNITS);
     for _ in 0..130 {

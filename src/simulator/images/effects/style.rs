@@ -3,10 +3,23 @@
 use image::{DynamicImage, GrayImage, RgbImage};
 
 use super::super::shapes::{byte, float};
+use super::super::words::Style;
 use super::grade::{luma, mix};
 
+/// Draws a picture again in a style.
+pub(super) fn draw(image: &mut RgbImage, style: Style) {
+    match style {
+        Style::Neon => neon(image),
+        Style::Watercolour => watercolour(image),
+        Style::PixelArt => pixel_art(image),
+        Style::PopArt => pop_art(image),
+        Style::Ink => ink(image),
+        Style::Pencil => pencil(image),
+    }
+}
+
 /// Edges of bright on dark, coloured from left to right.
-pub(super) fn neon(image: &mut RgbImage) {
+fn neon(image: &mut RgbImage) {
     let edges = edges(image);
     // A small copy that is enlarged again is blurred: the light around the lines.
     let (width, height) = edges.dimensions();
@@ -26,7 +39,7 @@ pub(super) fn neon(image: &mut RgbImage) {
 }
 
 /// Black lines on paper, with flat shadows.
-pub(super) fn ink(image: &mut RgbImage) {
+fn ink(image: &mut RgbImage) {
     let edges = edges(image);
     for (pixel, edge) in image.chunks_exact_mut(3).zip(edges.as_raw()) {
         let light = luma([pixel[0], pixel[1], pixel[2]].map(|value| f32::from(value) / 255.0));
@@ -42,7 +55,7 @@ pub(super) fn ink(image: &mut RgbImage) {
 }
 
 /// Grey lines on white, and hatching in the shadows.
-pub(super) fn pencil(image: &mut RgbImage) {
+fn pencil(image: &mut RgbImage) {
     const HATCH: usize = 6;
     let edges = edges(image);
     let width = image.width() as usize;
@@ -62,7 +75,7 @@ pub(super) fn pencil(image: &mut RgbImage) {
 }
 
 /// Few flat colours that run into each other.
-pub(super) fn watercolour(image: &mut RgbImage) {
+fn watercolour(image: &mut RgbImage) {
     let (width, height) = image.dimensions();
     let small = DynamicImage::ImageRgb8(image.clone()).thumbnail_exact((width / 7).max(1), (height / 7).max(1));
     let soft = enlarged::<3>(small.into_rgb8().as_raw(), (width / 7).max(1), (width, height));
@@ -77,7 +90,7 @@ pub(super) fn watercolour(image: &mut RgbImage) {
 }
 
 /// Large square pixels.
-pub(super) fn pixel_art(image: &mut RgbImage) {
+fn pixel_art(image: &mut RgbImage) {
     let (width, height) = image.dimensions();
     let (columns, rows) = ((width / 14).max(1), (height / 14).max(1));
     let small = DynamicImage::ImageRgb8(image.clone()).thumbnail_exact(columns, rows).into_rgb8();
@@ -92,7 +105,7 @@ pub(super) fn pixel_art(image: &mut RgbImage) {
 }
 
 /// Bold flat colours by brightness, and dots in the shadows.
-pub(super) fn pop_art(image: &mut RgbImage) {
+fn pop_art(image: &mut RgbImage) {
     const COLOURS: [[f32; 3]; 5] =
         [[0.1, 0.07, 0.2], [0.87, 0.1, 0.36], [0.98, 0.46, 0.16], [1.0, 0.82, 0.16], [0.99, 0.96, 0.86]];
     let cell = (image.width() / 90).max(4);
