@@ -187,7 +187,7 @@ fn media_types(page: &mut String, content: &Value) {
 fn pre(page: &mut String, label: &str, value: &Value) {
     let shown = serde_json::to_string_pretty(value).expect("a value is JSON");
     let (label, shown) = (text::escape(label), text::escape(&shown));
-    let _ = write!(page, "<pre tabindex=\"0\" role=\"region\" aria-label=\"Example: {label}\">{shown}</pre>");
+    let _ = write!(page, "<pre tabindex=\"0\" role=\"group\" aria-label=\"Example: {label}\">{shown}</pre>");
 }
 
 fn error_codes(page: &mut String, document: &Value) {
