@@ -9,6 +9,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderValue;
+use axum::http::header::CACHE_CONTROL;
+use axum::middleware::map_response;
+use axum::response::Response;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Spent, spent_by_client, start_of_month};
@@ -29,12 +35,15 @@ mod login_limiter;
 mod page;
 mod routes;
 mod sessions;
+mod state;
 
 pub(crate) use keys::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_duration, parse_expiry};
-pub(crate) use routes::{AdminState, router};
+pub(crate) use state::AdminState;
 
 /// How often changes of other programs are looked for: they apply within a second.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// The largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Jobs of unknown outcome that are listed, the newest.
 const UNKNOWN_JOBS_MAX: usize = 200;
 /// How often it is stored which keys were used.
@@ -94,6 +103,21 @@ pub(crate) struct Parts {
     pub(crate) reload: Reload,
 }
 
+/// Returns the routes of the administration: the API, and the page with its forms.
+pub(crate) fn router(state: AdminState) -> Router {
+    routes::router(&state)
+        .merge(forms::router())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(map_response(no_store))
+        .with_state(state)
+}
+
+/// Keeps answers out of every cache.
+async fn no_store(mut response: Response) -> Response {
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Handle to the administration. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Administration {
@@ -143,26 +167,11 @@ impl Administration {
             return Ok(());
         }
         for StoredCommand { id, command } in self.apply().await?.commands {
-            let outcome = self.execute(&command).await;
+            let outcome = execute(self, &command).await;
             let now = self.parts.clock.now();
             self.with_store(move |store| store.end_command(id, &outcome, now)).await?;
         }
         Ok(())
-    }
-
-    /// Executes a command of another program. Returns how that ended.
-    async fn execute(&self, command: &Command) -> String {
-        match command {
-            Command::Reload => match self.reload(Actor::CommandLine).await {
-                Ok(reloaded) => format!("ok: {}", reloaded.text()),
-                Err(problem) => format!("failed: {problem}"),
-            },
-            Command::ForgetAccount(account) if self.parts.budget.forget(account) => {
-                tracing::info!(%account, "the operator had what was learned of the account forgotten; it is learned again");
-                "ok: forgotten".to_owned()
-            }
-            Command::ForgetAccount(account) => format!("failed: {account} is no account of the configuration"),
-        }
     }
 
     /// Applies what is stored.
@@ -354,5 +363,20 @@ impl Administration {
         let store = Arc::clone(&self.parts.store);
         let run = tokio::task::spawn_blocking(move || run(&*store));
         run.await.map_err(|error| ClientStoreError::Storage(error.to_string()))?
+    }
+}
+
+/// Executes a command of another program. Returns how that ended.
+async fn execute(administration: &Administration, command: &Command) -> String {
+    match command {
+        Command::Reload => match administration.reload(Actor::CommandLine).await {
+            Ok(reloaded) => format!("ok: {}", reloaded.text()),
+            Err(problem) => format!("failed: {problem}"),
+        },
+        Command::ForgetAccount(account) if administration.parts.budget.forget(account) => {
+            tracing::info!(%account, "the operator had what was learned of the account forgotten; it is learned again");
+            "ok: forgotten".to_owned()
+        }
+        Command::ForgetAccount(account) => format!("failed: {account} is no account of the configuration"),
     }
 }

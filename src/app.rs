@@ -2,7 +2,7 @@
 //! others.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, AdminState, Administration};
 use crate::api;
-use crate::config::{self, Config, ServerConfig};
+use crate::budget::BudgetControl;
+use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -111,7 +112,7 @@ impl Gateway {
             journal,
             journal_file: storage::journal_file(&config.storage),
             admission: admission.clone(),
-            budget: budget.control(),
+            budget: BudgetControl::of(&budget),
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             configured: config.clients.clone(),
@@ -195,7 +196,7 @@ impl Gateway {
 }
 
 /// Logs which file the configuration was read from.
-fn log_file(file: Option<&PathBuf>) {
+fn log_file(file: Option<&Path>) {
     if let Some(file) = file {
         tracing::info!(file = %file.display(), "configuration read");
     }
@@ -216,12 +217,12 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 ///
 /// As [`Gateway::start`].
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
-    let scheme = config.server.tls.scheme();
+    let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let file = source.file.clone();
-    log_file(file.as_ref());
+    log_file(file.as_deref());
     let gateway = Gateway::start_from(config, Some(source), false).await?;
-    let addresses =
-        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    let (client, operator) = (gateway.client_address(), gateway.operator_address());
+    let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::gateway(addresses, file.as_deref());
     run_until_stopped(gateway).await
 }
@@ -233,14 +234,14 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
-    log_file(source.file.as_ref());
+    log_file(source.file.as_deref());
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
-    let scheme = config.server.tls.scheme();
+    let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let gateway = Gateway::start_from(config, Some(source), true).await?;
-    let addresses =
-        banner::Addresses { scheme, client: gateway.client_address(), operator: gateway.operator_address() };
+    let (client, operator) = (gateway.client_address(), gateway.operator_address());
+    let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
     let stopped_well = run_until_stopped(gateway).await?;
     simulator.stop(Duration::ZERO).await;

@@ -41,6 +41,7 @@ pub(crate) use forecast::Forecast;
 use permit::{Grant, Shared};
 pub(crate) use permit::{Granted, InFlightPermit, Poll, Pushback, QueueSlot, Reservation, Submit};
 pub(crate) use queue::QueuedSubmit;
+use queue::set_weights;
 use state::State;
 use status::BudgetMetrics;
 pub(crate) use status::Status;
@@ -67,9 +68,13 @@ pub(crate) struct BudgetControl {
 }
 
 impl BudgetControl {
+    pub(crate) fn of(budget: &Budget) -> Self {
+        Self { shared: Arc::clone(&budget.shared) }
+    }
+
     /// Changes the weights of clients. Clients without one have 1.
     pub(crate) fn set_weights(&self, weights: HashMap<ClientId, f64>) {
-        self.shared.lock().queue.set_weights(weights);
+        set_weights(&mut self.shared.lock().queue, weights);
     }
 
     /// Pauses exactly these accounts: they get no submit. What they have bought is polled.
@@ -121,11 +126,6 @@ impl Budget {
         let state = State::new(accounts.collect(), weights);
         let shared = Arc::new(Shared::new(state, BudgetMetrics::new(metrics)));
         Self { shared, queue_max: upstream.queue_max, queue_bytes_max: upstream.queue_bytes_max }
-    }
-
-    /// Returns what the operator's decisions are made through.
-    pub(crate) fn control(&self) -> BudgetControl {
-        BudgetControl { shared: Arc::clone(&self.shared) }
     }
 
     /// Grants reservations for as long as it is polled.

@@ -1,6 +1,7 @@
 //! `ledger`: what was bought, what is of unknown outcome, and what to do about it.
 //!
-//! Reads the journal, whether or not a gateway runs beside it. Only `resolve` writes, and only the operator's decision;
+//! Reads the journal, whether or not a gateway runs beside it. Only `resolve` writes, and only the operator's decision and its line in
+//! the audit;
 //! `verify --repair` is carried out by the engine (`app/repair.rs`).
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::model::{Catalogue, ClientId, Clock, JobId, PurchaseId, SystemClock, Timestamp};
+use crate::storage::clients::{self, Actor, Change};
 use crate::storage::journal::{JobFilter, Ledger, LedgerError, PurchaseTimes, Resolution, StoredJob, open_ledger};
 use crate::storage::stored_pictures;
 
@@ -179,6 +181,15 @@ impl Runner<'_> {
             Decision::Resubmit => (Resolution::Resubmit, "possibly bought, to be bought again"),
         };
         self.ledger.resolve(purchase, resolution, self.now)?;
+        let note = Change::Note {
+            action: "purchase.resolved",
+            subject: purchase.to_string(),
+            change: serde_json::json!({ "decision": resolution.name() }),
+        };
+        let store = clients::open(&self.location.directory.join("journal.sqlite"));
+        if let Err(error) = store.and_then(|store| store.change(&note, Actor::CommandLine, self.now)) {
+            tracing::warn!(%error, %purchase, "a decision about a purchase is stored, but not in the audit");
+        }
         Ok(format!("{purchase} is recorded as {meaning}. The same request, sent again, may buy.\n"))
     }
 

@@ -239,10 +239,8 @@ fn serve(arguments: &Serve) -> ExitCode {
         telemetry::start_logging(&config);
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
-        let source = app::ConfigSource {
-            file: location.map(|location| location.path),
-            environment: environment().unwrap_or_default(),
-        };
+        let file = location.map(|location| location.path);
+        let source = app::ConfigSource { file, environment: environment().unwrap_or_default() };
         run(async move {
             if sandbox { app::run_sandbox(config, source, profile).await } else { app::run(config, source).await }
         })
@@ -376,11 +374,11 @@ fn with_config(
     }
 }
 
-/// Returns the variables of the environment.
+/// Reads the variables of the environment.
 ///
 /// # Errors
 ///
-/// The name of a variable for the gateway that is not UTF-8.
+/// The name of a variable of the gateway that is not UTF-8.
 fn environment() -> Result<Environment, String> {
     let mut environment: Environment = BTreeMap::new();
     for (name, value) in std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {

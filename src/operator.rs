@@ -199,7 +199,7 @@ async fn index(State(sources): State<Sources>, headers: HeaderMap) -> Response {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "The pages of the operator. The client API is at another address.",
             "api": sources.api,
-            "pages": ["/", "/healthz", "/readyz", "/metrics", "/status.json", "/events"],
+            "pages": ["/", "/healthz", "/readyz", "/metrics", "/status.json", "/events", "/openapi.json", "/docs"],
         }))
         .into_response();
     }

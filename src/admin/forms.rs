@@ -16,9 +16,9 @@ use url::form_urlencoded;
 
 use super::access::check_form;
 use super::error::AdminError;
-use super::keys::{KeyRules, KeyTerms, list_keys, parse_duration, parse_expiry};
+use super::keys::{KeyTerms, list_keys, parse_duration, parse_expiry};
 use super::page::{self, AuditPage, Outcome, PageContent};
-use super::routes::AdminState;
+use super::state::AdminState;
 use crate::config::LimitPatch;
 use crate::server::listener::Peer;
 use crate::storage::clients::Actor;
@@ -182,8 +182,7 @@ async fn whole_page(state: &AdminState, csrf: &str, outcome: Option<Outcome>, be
     let content = async {
         let (stored, spent) = state.administration.list().await?;
         let configured = state.administration.configured();
-        let now = state.clock.now();
-        let rules = KeyRules { configured: &configured, catalogue: &state.catalogue, now };
+        let rules = state.rules(&configured);
         let mut lines = state.administration.audit(before, AUDIT_LINES + 1).await?;
         let older = lines.len() > AUDIT_LINES;
         lines.truncate(AUDIT_LINES);

@@ -124,9 +124,10 @@ impl KeyRules<'_> {
     }
 
     fn check(&self, terms: &KeyTerms) -> Result<ClientPatch, KeyProblem> {
-        terms.limits.check().map_err(|problem| KeyProblem::invalid("limits", problem))?;
+        terms.limits.check().map_err(|problem| KeyProblem::invalid("limits", problem.trim_start_matches("limits.")))?;
         if let Some(weight) = terms.weight {
-            check_weight(weight).map_err(|problem| KeyProblem::invalid("weight", problem))?;
+            check_weight(weight)
+                .map_err(|problem| KeyProblem::invalid("weight", problem.trim_start_matches("clients.weight: ")))?;
         }
         if terms.expires.flatten().is_some_and(|expires| expires <= self.now) {
             return Err(KeyProblem::invalid("expires", "must be in the future; revoke the key to end it now"));

@@ -13,14 +13,13 @@
 //! | `GET /admin/audit`                           | what was changed, the newest first                      |
 //! | `GET /admin`, `POST /admin/login`, `/logout`, `/form` | the page (`page.rs`), and its forms (`forms.rs`) |
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
@@ -29,47 +28,22 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::access::Gate;
 use super::error::AdminError;
-use super::keys::{KeyRules, KeyTerms, list_keys, parse_duration, parse_expiry};
-use super::{Administration, forms};
-use crate::config::{LimitPatch, Secret};
-use crate::model::{AccountId, Catalogue, Clock, PurchaseId, Timestamp};
-use crate::storage::clients::{Actor, AuditLine, Change};
-use crate::storage::journal::Resolution;
+use super::keys::{KeyTerms, list_keys, parse_duration, parse_expiry};
+use super::state::AdminState;
+use crate::config::LimitPatch;
+use crate::model::{AccountId, Timestamp};
+use crate::storage::clients::{Actor, AuditLine};
 
-/// The largest body, in bytes.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The time of grace of a rotation that names none.
 const GRACE: Duration = Duration::from_hours(1);
 /// Lines of the audit in an answer that names no limit, and the most.
 const AUDIT_LINES: usize = 100;
 const AUDIT_LINES_MAX: usize = 1000;
 
-/// What the handlers share.
-#[derive(Clone, Debug)]
-pub(crate) struct AdminState {
-    pub(super) administration: Administration,
-    pub(super) gate: Gate,
-    pub(super) catalogue: Arc<Catalogue>,
-    pub(super) clock: Arc<dyn Clock>,
-}
-
-impl AdminState {
-    /// `token` is the admin token; without one every route answers how to switch the administration on.
-    pub(crate) fn new(
-        administration: Administration,
-        token: Option<&Secret>,
-        catalogue: Arc<Catalogue>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self { administration, gate: Gate::new(token), catalogue, clock }
-    }
-}
-
-/// Returns the routes of the administration.
-pub(crate) fn router(state: AdminState) -> Router {
-    let api = Router::new()
+/// Returns the routes of the API.
+pub(super) fn router(state: &AdminState) -> Router<AdminState> {
+    Router::new()
         .route("/admin/keys", get(list).post(create))
         .route("/admin/keys/{id}", patch(update).delete(revoke))
         .route("/admin/keys/{id}/rotate", post(rotate))
@@ -81,11 +55,7 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/audit", get(audit))
         .route("/admin/{*path}", axum::routing::any(async || AdminError::unknown_route()))
         .method_not_allowed_fallback(async || AdminError::wrong_method())
-        .layer(middleware::from_fn_with_state(state.clone(), require_access));
-    api.merge(forms::router())
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::map_response(no_store))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(state.clone(), require_access))
 }
 
 async fn require_access(State(state): State<AdminState>, request: Request, next: Next) -> Response {
@@ -94,12 +64,6 @@ async fn require_access(State(state): State<AdminState>, request: Request, next:
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(error) => error.into_response(),
     }
-}
-
-/// Keeps answers out of every cache.
-async fn no_store(mut response: Response) -> Response {
-    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }
 
 type Answer = Result<Response, AdminError>;
@@ -185,7 +149,7 @@ fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Admin
 async fn list(State(state): State<AdminState>) -> Answer {
     let (stored, spent) = state.administration.list().await?;
     let configured = state.administration.configured();
-    let rules = KeyRules { configured: &configured, catalogue: &state.catalogue, now: state.clock.now() };
+    let rules = state.rules(&configured);
     Ok(Json(json!({ "object": "list", "data": list_keys(rules, &stored, &spent) })).into_response())
 }
 
@@ -271,90 +235,4 @@ async fn audit(State(state): State<AdminState>, query: Query<AuditQuery>) -> Ans
     };
     let data: Vec<Value> = lines.into_iter().map(line).collect();
     Ok(Json(json!({ "object": "list", "data": data, "last_id": last_id, "has_more": has_more })).into_response())
-}
-
-/// What the API and the forms of the page do.
-impl AdminState {
-    pub(super) async fn create(&self, name: &str, terms: &KeyTerms) -> Result<(String, Secret), AdminError> {
-        let configured = self.administration.configured();
-        let (change, secret) = self.rules(&configured).create(name, terms)?;
-        Ok((self.make(change).await?, secret))
-    }
-
-    pub(super) async fn update(&self, id: &str, terms: &KeyTerms) -> Result<String, AdminError> {
-        let configured = self.administration.configured();
-        let (stored, _) = self.administration.list().await?;
-        let rules = self.rules(&configured);
-        self.make(rules.update(rules.find(&stored, id)?, terms)?).await
-    }
-
-    pub(super) async fn rotate(&self, id: &str, grace: Duration) -> Result<(String, Secret), AdminError> {
-        let configured = self.administration.configured();
-        let (stored, _) = self.administration.list().await?;
-        let rules = self.rules(&configured);
-        let (change, secret) = rules.rotate(rules.find(&stored, id)?, grace)?;
-        Ok((self.make(change).await?, secret))
-    }
-
-    pub(super) async fn revoke(&self, id: &str) -> Result<String, AdminError> {
-        let configured = self.administration.configured();
-        let (stored, _) = self.administration.list().await?;
-        let key = self.rules(&configured).find(&stored, id)?.id;
-        self.make(Change::RevokeKey { key }).await
-    }
-
-    /// Records a decision about a purchase of unknown outcome.
-    pub(super) async fn resolve(&self, id: &str, decision: &str) -> Result<PurchaseId, AdminError> {
-        let purchase: PurchaseId = id.parse().map_err(|_| AdminError::unknown_purchase())?;
-        let resolution = Resolution::from_name(decision)
-            .ok_or_else(|| AdminError::invalid("decision", "must be lost, bought or resubmit"))?;
-        self.administration.resolve(purchase, resolution, Actor::Admin).await?;
-        Ok(purchase)
-    }
-
-    /// Pauses or resumes an account, or forgets what it has taught. Returns whether it is paused.
-    pub(super) async fn decide_account(&self, name: &str, action: &str) -> Result<bool, AdminError> {
-        let accounts = self.administration.accounts();
-        let known = || accounts.iter().map(|(account, _)| account.to_string()).collect::<Vec<_>>();
-        let account = AccountId(name.into());
-        let found = accounts.iter().find(|(known, _)| *known == account);
-        let (_, paused) = found.ok_or_else(|| AdminError::unknown_account(&known()))?;
-        match action {
-            "pause" => self.administration.change(Change::PauseAccount(account), Actor::Admin).await.map(|_| true),
-            "resume" => self.administration.change(Change::ResumeAccount(account), Actor::Admin).await.map(|_| false),
-            "forget" => self.administration.forget_account(&account, Actor::Admin).await.map(|_| *paused),
-            _ => return Err(AdminError::unknown_route()),
-        }
-        .map_err(AdminError::from)
-    }
-
-    fn rules<'a>(&'a self, configured: &'a crate::config::ClientsConfig) -> KeyRules<'a> {
-        KeyRules { configured, catalogue: &self.catalogue, now: self.clock.now() }
-    }
-
-    /// Makes a change of a key. Returns the id of the key that it is about.
-    async fn make(&self, change: Change) -> Result<String, AdminError> {
-        let id = match &change {
-            Change::CreateKey { key, .. } | Change::RotateKey { new: key, .. } => key.id.to_string(),
-            Change::UpdateKey { key, .. } | Change::RevokeKey { key } => key.to_string(),
-            Change::PauseAccount(_) | Change::ResumeAccount(_) | Change::Request(_) | Change::Note { .. } => {
-                String::new()
-            }
-        };
-        self.administration.change(change, Actor::Admin).await?;
-        Ok(id)
-    }
-
-    /// Returns one key as it is listed, with its text where it was just made.
-    async fn view(&self, id: &str, secret: Option<&Secret>) -> Result<Value, AdminError> {
-        let (stored, spent) = self.administration.list().await?;
-        let configured = self.administration.configured();
-        let views = list_keys(self.rules(&configured), &stored, &spent);
-        let found = views.iter().find(|view| view.id == *id).ok_or_else(AdminError::unknown_route)?;
-        let mut view = json!(found);
-        if let Some(secret) = secret {
-            view["key"] = json!(secret.expose());
-        }
-        Ok(view)
-    }
 }

@@ -25,7 +25,7 @@ struct LimitLabel {
     limit: &'static str,
 }
 
-/// Only clients of the configuration, so the set is finite.
+/// Only clients that have a key, so the set is finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LevelLabels {
     client: String,
@@ -59,8 +59,10 @@ impl AdmissionMetrics {
         self.rejections.get_or_create(&LimitLabel { limit: limit.name() }).inc();
     }
 
-    /// Updates the gauges.
+    /// Updates the gauges. Those of clients and limits that are gone end.
     pub(super) fn refresh(&self, clients: &[ClientStatus]) {
+        self.limit.clear();
+        self.used.clear();
         for client in clients {
             for (limit, used, max) in client.levels() {
                 let labels = LevelLabels { client: client.name.clone(), limit: limit.name() };

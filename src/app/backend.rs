@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::learned::{BUDGET_STATE, FORMAT_STATE, FormatState, LATENCY_STATE, Learned};
 use super::simulator;
 use crate::admission::Admission;
-use crate::budget::Budget;
+use crate::budget::{Budget, BudgetControl};
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
@@ -97,7 +97,7 @@ impl Backend {
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?
             .measured_by(metrics);
 
-        budget.control().set_paused(&stored.paused_accounts);
+        BudgetControl::of(&budget).set_paused(&stored.paused_accounts);
 
         // 4. How clients are notified.
         let rng = Rng::from_entropy();

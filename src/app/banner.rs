@@ -14,9 +14,17 @@ pub(super) struct Addresses {
     pub(super) scheme: &'static str,
     pub(super) client: SocketAddr,
     pub(super) operator: SocketAddr,
+    /// The playground is served.
+    pub(super) has_pages: bool,
 }
 
 impl Addresses {
+    /// Returns the line of the playground, with what is added to its address.
+    fn playground(self, added: &str) -> String {
+        let (client, _) = self.origins();
+        if self.has_pages { format!("  playground   {client}/{added}\n") } else { String::new() }
+    }
+
     /// Returns the origins at which this machine reaches the listeners.
     fn origins(self) -> (String, String) {
         let (client, operator) = (reachable_address(self.client), reachable_address(self.operator));
@@ -29,10 +37,11 @@ pub(super) fn gateway(addresses: Addresses, file: Option<&Path>) {
     let file = file.map(|file| format!("  configuration {}\n", file.display())).unwrap_or_default();
     println!(
         "gptproto-gateway {version}\n\n  \
-           OpenAI API   {client}/v1\n  \
-           playground   {client}/\n  \
+           OpenAI API   {client}/v1\n\
+         {playground}  \
            operator     {operator}/   (status page, health, metrics)\n{file}",
         version = env!("CARGO_PKG_VERSION"),
+        playground = addresses.playground(""),
     );
 }
 
@@ -43,8 +52,8 @@ pub(super) fn sandbox(addresses: Addresses, simulator: SocketAddr, profile: Prof
         "gptproto-gateway {version}, sandbox: simulated pictures, no account, no cost\n\n  \
            profile      {profile}\n  \
            OpenAI API   {client}/v1\n  \
-           key          {SANDBOX_KEY}\n  \
-           playground   {client}/#key={SANDBOX_KEY}\n  \
+           key          {SANDBOX_KEY}\n\
+         {playground}  \
            operator     {operator}/   (status page, health, metrics)\n  \
            simulator    http://{simulator}/   (/_simulator/counters, /_simulator/refusals)\n\n\
          Edit a picture in another terminal (takes a few seconds):\n\n  \
@@ -52,6 +61,7 @@ pub(super) fn sandbox(addresses: Addresses, simulator: SocketAddr, profile: Prof
          Stop with Ctrl-C.\n",
         version = env!("CARGO_PKG_VERSION"),
         profile = profile.name(),
+        playground = addresses.playground(&format!("#key={SANDBOX_KEY}")),
         command = edit_command(&program, sample, &client),
     );
 }

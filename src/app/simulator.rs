@@ -32,7 +32,8 @@ impl RunningSimulator {
     ///
     /// When no port is free.
     pub(super) async fn for_sandbox(profile: Profile) -> anyhow::Result<Self> {
-        let scenario = profile.scenario(SANDBOX_SPEED)?;
+        let mut scenario = profile.scenario(SANDBOX_SPEED)?;
+        scenario.pictures.scenes = true;
         let options = Options { keys: vec![SIMULATOR_KEY.to_owned()], scenario, log: None };
         Self::start((Ipv4Addr::LOCALHOST, 0).into(), "the simulator", options).await
     }

@@ -89,6 +89,17 @@ enum Role {
     Canary,
 }
 
+/// Forgets the limits. Submits that are unacknowledged are still counted, and a pause goes on.
+pub(super) fn forget(of: &mut AdaptiveLimit, now: Instant) {
+    of.limits = Limits::new(of.bounds, None, None);
+    of.attribution = Attribution::default();
+    let probes = of.probing.is_unacknowledged();
+    of.probing = Probing::new(of.bounds.window, 0, of.progress(now));
+    if probes {
+        of.probing.on_sent();
+    }
+}
+
 /// The state machine for the submits of one account.
 #[derive(Clone, Debug)]
 pub(super) struct AdaptiveLimit {
@@ -192,17 +203,6 @@ impl AdaptiveLimit {
         self.on_result(&token, 0, now);
         if token.role == Role::Canary {
             self.recovery.on_canary_lost();
-        }
-    }
-
-    /// Forgets the limits. Submits that are unacknowledged are still counted, and a pause goes on.
-    pub(super) fn forget(&mut self, now: Instant) {
-        self.limits = Limits::new(self.bounds, None, None);
-        self.attribution = Attribution::default();
-        let probes = self.probing.is_unacknowledged();
-        self.probing = Probing::new(self.bounds.window, 0, self.progress(now));
-        if probes {
-            self.probing.on_sent();
         }
     }
 

@@ -94,15 +94,6 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Changes the weights. What is queued already is served by the new ones from now on.
-    pub(super) fn set_weights(&mut self, weights: HashMap<ClientId, f64>) {
-        self.heaviest = weights.values().copied().fold(WEIGHT, f64::max);
-        for (client, lane) in &mut self.lanes {
-            lane.weight = weights.get(client).copied().unwrap_or(WEIGHT);
-        }
-        self.weights = weights;
-    }
-
     pub(super) fn len(&self) -> usize {
         self.totals.len
     }
@@ -298,6 +289,15 @@ pub(super) fn place<T>(queue: &FairQueue<T>, position: Position, submit: &Queued
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "queues are far shorter than 2^32")]
     let others = others.round() as usize;
     Some(before + others + 1)
+}
+
+/// Changes the weights of clients. What is queued already is served by the new ones from now on.
+pub(super) fn set_weights<T>(queue: &mut FairQueue<T>, weights: HashMap<ClientId, f64>) {
+    queue.heaviest = weights.values().copied().fold(WEIGHT, f64::max);
+    for (client, lane) in &mut queue.lanes {
+        lane.weight = weights.get(client).copied().unwrap_or(WEIGHT);
+    }
+    queue.weights = weights;
 }
 
 impl Totals {

@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod summary;
 mod target;
+mod terminal_key;
 
 pub use arguments::{EditArguments, FetchArguments, GenerateArguments};
 

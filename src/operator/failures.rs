@@ -29,9 +29,9 @@ pub(super) fn money(payment: Payment) -> &'static str {
     match payment {
         Payment::NotBought => "nothing was bought",
         Payment::Bought => "bought",
-        Payment::UnderWay => "the purchase goes on; the same request joins it",
+        Payment::UnderWay => "the purchase goes on",
         Payment::Possible => "may have cost money",
-        Payment::Unknown => "not known; it may have been bought",
+        Payment::Unknown => "may have been bought",
     }
 }
 
@@ -76,7 +76,7 @@ fn help(ended: &EndedRequest) -> Option<String> {
         ));
     }
     let advice = match ended.code {
-        "upstream_key_refused" => "Replace the key of the account (GPTPROTO_API_KEY), then restart.",
+        "upstream_key_refused" => "Replace the key of the account (GPTPROTO_API_KEY) and restart.",
         "insufficient_quota" => "Add credit to the account at the upstream.",
         "upstream_edge_refused" | "upstream_unreachable" => "gptproto-gateway check",
         "disk_full" => "Free space, or lower storage.results_bytes_max.",

@@ -228,7 +228,7 @@ mod tests {
     fn a_chart_stands_behind_its_caption() {
         let mut view = View::default();
         let series =
-            super::super::view::charts::Series { name: "a<b".to_owned(), class: "bar good", d: "M0 0".to_owned() };
+            super::super::view::charts::Series { name: "a<b".to_owned(), class: "area good", d: "M0 0".to_owned() };
         let chart =
             Chart { summary: "6 \"calls\"".to_owned(), top: "5".to_owned(), series: vec![series], rows: Vec::new() };
         view.charts.insert("pushbacks", chart);
@@ -238,8 +238,8 @@ mod tests {
         let (caption, chart) = figure.split_once("</figcaption>").unwrap();
         assert!(!caption.contains("<svg") && chart.contains("aria-label=\"6 &quot;calls&quot;\""), "{figure}");
         assert!(
-            chart.contains("<path class=\"bar good\" d=\"M0 0\">")
-                && chart.contains("<li class=\"bar good\">a&lt;b</li>")
+            chart.contains("<path class=\"area good\" d=\"M0 0\">")
+                && chart.contains("<li class=\"area good\">a&lt;b</li>")
         );
         assert_eq!(page.matches("<svg").count(), 1);
     }

@@ -47,7 +47,7 @@ pub(super) struct Row {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Cell {
     pub(super) text: String,
-    /// Classes of the style: `number`, `code`, `badge good` and so on.
+    /// Classes of the style: `name`, `number`, `code`, `badge good` and so on.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(super) class: &'static str,
 }
@@ -61,6 +61,11 @@ impl Row {
 impl Cell {
     fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), class: "" }
+    }
+
+    /// A name that stays in one line.
+    fn name(text: impl Into<String>) -> Self {
+        Self { text: text.into(), class: "name" }
     }
 
     fn number(text: impl Into<String>) -> Self {

@@ -2,8 +2,8 @@
 
 /// In alphabetical order. No word of the domain stands here: that is what the glossary is for.
 pub(crate) const GENERAL: &str = "
-a abandoned abandonment accept accepted accepting accessor acknowledged acquire action active actual adapter adaptive add
-address after age agent ai alias alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
+a abandoned abandonment accept accepted accepting access accessor acknowledged acquire action active actor actual adapter adaptive add
+address admin administration after age agent ai alias alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
 answer any api app append arg argument array as aspect asset async at attempted attribution audit auth authentication
 authorization availability available average
 back backend background backoff balance banner base base64 basis batch bearer before begin benching binary bind blob block blocking
@@ -11,7 +11,7 @@ body bomb bool bound boundary browser bucket buffer build builder bulk by bypass
 cache cached call callback cancel cancellation cancelled candidate carried case cause certificate chain change changed
 channel chart chat check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
 cleanup clear cli clock close closed coalesced code codec coding collector colour column command comment common compat
-completed completion component composite compression computed config configuration conflict connect connection
+completed completion component composite compression computed concurrency config configuration conflict connect connection
 consistency consumer contact container content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay delete
@@ -35,13 +35,13 @@ join joined jpeg json
 keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
 lib library lifecycle lifetime limit limited limiter line linear link list listed listing listen listener live load local location
-lock log logged logging lookup loop lossy
+lock log logged logging login lookup loop lossy
 main maintenance manager manual map mapping margin mark markdown mask match matched matching max maximum mean meaning measure measured
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
 object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
-ordering orientation origin orphan orphans other out outcome outgoing output outstanding over override overview own owned owner
+ordering orientation origin orphan orphans other out outcome outgoing outlook output outstanding over override overview own owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
 permanent permission persist persisted persistence phase pick picture piece pipe pixel placeholder plain plan planner planning playground png point
@@ -52,7 +52,7 @@ publication publish published publisher pull pure push put
 quality quantile quantity query queue queued quiet
 random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
 reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect refetch refetched reference refund
-refusal refused register registration registry reject rejected rejection relay release released remainder remaining
+refusal refused register registration registry reject rejected rejection relay release released reload reloaded remainder remaining
 remote removed render renewal repair repeated replaced replay reply report reported reporter repository requested requeue required
 reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume
 retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
@@ -66,7 +66,7 @@ stable stage stale stall stalled stamp standard standing start started startup s
 step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject
 submission submitted subscriber subscription subset success sum summary supervisor support supported survival
 suspended swap sweep sweeper switch sync synchronous syntax system
-table tag tail take target task tcp telemetry temp temporary terminal terminated test text the thread threshold thumbnail thumbnails
+table tag tail take target task tcp telemetry temp temporary term terms terminal terminated test text the thread threshold thumbnail thumbnails
 throttle tick ticker tie time timed timeout timer timestamp timing tiny tls to token too top total touch trace track
 tracked tracker tracking trailing trait transaction transfer transform transient transition transparency transport tree trend
 trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed

@@ -265,3 +265,46 @@ async fn the_pages_of_the_operator_load_their_own_files_and_nothing_else() {
         (&json!("gptproto-gateway"), Some(&*format!("http://{}/v1", gateway.address())))
     );
 }
+
+/// The playground needs no key, so it must contain nothing but its own files, and allow no others.
+#[tokio::test]
+async fn a_browser_gets_the_playground_and_a_program_gets_json() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let get = async |gateway: &Gateway, path: &str, headers: &[(&str, &str)]| {
+        let request = gateway.client("").request(Method::GET, path);
+        Answer::to(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+    };
+    let browser = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let page = get(&gateway, "/", &[browser, ("sec-fetch-site", "cross-site")]).await;
+    assert_eq!(
+        (page.status, page.header("content-type"), page.header("vary")),
+        (200, "text/html; charset=utf-8", "accept")
+    );
+    let files: Vec<String> =
+        page.text().split('"').filter(|text| text.starts_with("web/")).map(|file| format!("/{file}")).collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for path in files.iter().map(String::as_str).chain(["/"]) {
+        let file = get(&gateway, path, &[browser]).await;
+        assert_eq!(file.status, 200, "{path}");
+        let policy = file.header("content-security-policy");
+        for rule in
+            ["default-src 'none'; script-src 'self'; style-src 'self';", "base-uri 'none'", "frame-ancestors 'none'"]
+        {
+            assert!(policy.contains(rule), "{path}: {policy}");
+        }
+        let headers = ["x-content-type-options", "referrer-policy", "cache-control"].map(|name| file.header(name));
+        assert_eq!(headers, ["nosniff", "no-referrer", "no-cache"], "{path}");
+        let again = get(&gateway, path, &[browser, ("if-none-match", file.header("etag"))]).await;
+        assert_eq!((again.status, again.bytes.len()), (304, 0), "{path}");
+    }
+    assert_eq!(get(&gateway, "/", &[]).await.json()["name"], "gptproto-gateway");
+    get(&gateway, "/v1/models", &[browser]).await.is_refused(401, "missing_api_key");
+    for path in ["/web/", "/web/nothing.js", "/web/..%2Fsecret"] {
+        get(&gateway, path, &[browser]).await.is_refused(404, "unknown_url");
+    }
+
+    let off = Gateway::with(&upstream, &[("server.web", "off")]).await;
+    assert_eq!(get(&off, "/", &[browser]).await.header("content-type"), "application/json");
+    get(&off, &files[0], &[browser]).await.is_refused(404, "unknown_url");
+}

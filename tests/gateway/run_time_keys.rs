@@ -196,7 +196,7 @@ async fn the_command_line_changes_keys_of_a_running_gateway_within_a_second() {
     let wrong = program.run(&["keys", "set", "carol", "--weight", "2"]).await;
     assert!(wrong.code == Some(1) && wrong.stderr.contains("no key carol"), "{wrong:?}");
     let wrong = program.run(&["keys", "new", "--name", "dave", "--usd-per-day=-1"]).await;
-    assert!(wrong.code == Some(64) && wrong.stderr.contains("usd-per-day"), "{wrong:?}");
+    assert!(wrong.code == Some(64) && wrong.stderr.contains("usd_per_day: must be"), "{wrong:?}");
 }
 
 #[tokio::test]

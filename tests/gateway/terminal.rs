@@ -237,6 +237,25 @@ async fn a_sandbox_needs_no_key_and_its_banner_has_a_command_that_works() {
 }
 
 #[tokio::test]
+async fn the_gateway_of_the_configuration_needs_no_key_of_the_environment() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&["serve"]).await;
+    let here = program.variable("GATEWAY_SERVER__LISTEN", &serving.address());
+    for name in ["one.png", "two.png"] {
+        let run = here.run(&["generate", "a fox", "--quality", "low", "-o", name, "--json"]).await;
+        let object = json_of(&run);
+        assert_eq!(object["cache"], if name == "one.png" { "miss" } else { "hit" }, "one client, whatever its key");
+    }
+    let keys = here.run(&["keys", "list", "--json"]).await;
+    assert!(keys.stdout.contains("\"terminal\""), "{}", keys.stdout);
+    assert_eq!(upstream.purchases().await, 1);
+    // With an address that is named, the key has to be named, too.
+    let url = format!("http://{}", serving.address());
+    ends(&here.run(&["generate", "a fox", "--url", &url]).await, 64, "set OPENAI_API_KEY");
+}
+
+#[tokio::test]
 async fn a_server_that_is_no_gateway_is_asked_once() {
     let answer = json!({"created": 1, "data": [{"b64_json": base64_simd::STANDARD.encode_to_string(picture(7))}]});
     let server = Breaker::answering(&answer.to_string()).await;

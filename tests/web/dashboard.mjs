@@ -15,6 +15,11 @@ describe("dashboard", () => {
   before(async () => {
     browser = await startBrowser();
     gateway = await Gateway.start("dashboard");
+    // Printed after the gateway answers.
+    await until("the banner names the simulator", () => {
+      gateway.simulator = gateway.printed.match(/simulator\s+(http:\/\/[\d.]+:\d+)/)?.[1];
+      return gateway.simulator;
+    });
     picture = await pngPicture(browser, { width: 128, height: 128 });
   });
   after(async () => {
@@ -51,7 +56,7 @@ describe("dashboard", () => {
     assert.equal(await page.locator("figure svg").count(), 6);
     assert.match(await page.locator('[data-list="accounts"]').innerText(), /default\s+ready/);
     assert.ok(await page.getByText("No request for pictures has failed").isVisible());
-    assert.ok(await page.getByText("sandbox", { exact: true }).isVisible());
+    assert.ok(await page.getByRole("banner").getByText("sandbox", { exact: true }).isVisible());
     assertClean(watched);
     await watched.close();
   });

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::ApiError;
-use super::messages::whole_seconds;
+use super::messages::{clean_message, whole_seconds};
 use crate::http::gateway_headers::{SHOULD_RETRY, name_job};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
 use crate::model::Failure;
@@ -36,15 +36,17 @@ pub(in crate::api) struct ErrorReport {
     pub(in crate::api) code: &'static str,
     /// The whole message of a server error; messages about the client's own mistakes are not logged.
     pub(in crate::api) detail: Option<String>,
-    pub(in crate::api) outcome: RequestOutcome,
-    pub(in crate::api) payment: Payment,
+    outcome: RequestOutcome,
+    payment: Payment,
+    /// The technical cause of a server error, without what may be a secret.
+    cause: Option<String>,
 }
 
 impl ErrorReport {
     /// Returns what is kept of it among the last requests.
     pub(in crate::api) fn failure(&self) -> RequestFailure {
-        let Self { code, detail, outcome, payment } = self;
-        RequestFailure { outcome: *outcome, payment: *payment, code, cause: detail.clone() }
+        let Self { code, cause, outcome, payment, .. } = self;
+        RequestFailure { outcome: *outcome, payment: *payment, code, cause: cause.clone() }
     }
 }
 
@@ -63,7 +65,20 @@ impl ApiError {
         let detail = || if let Self::Internal { detail } = self { detail.clone() } else { self.to_string() };
         let row = self.row();
         let (outcome, payment) = self.ending();
-        ErrorReport { code: row.code, detail: row.status.is_server_error().then(detail), outcome, payment }
+        let is_server_error = row.status.is_server_error();
+        let cause = self.cause().filter(|cause| is_server_error && !cause.is_empty());
+        ErrorReport { code: row.code, detail: is_server_error.then(detail), outcome, payment, cause }
+    }
+
+    /// Returns the technical cause, for the operator.
+    fn cause(&self) -> Option<String> {
+        match self {
+            // The message may quote the key or the balance.
+            Self::Failed { failure: Failure::KeyRefused { .. } | Failure::BalanceExhausted { .. }, .. } => None,
+            Self::Failed { failure, .. } => failure.message().map(clean_message),
+            Self::Internal { detail } => Some(clean_message(detail)),
+            _ => None,
+        }
     }
 
     /// Returns how a request with this error ended, and whether it cost money.

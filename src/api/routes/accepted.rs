@@ -70,8 +70,6 @@ pub(super) fn create(
             Ok(accepted) => accepted.respond(&state, &client).await,
             Err(error) => Err(error),
         };
-        // Revoked meanwhile: the job goes on and its result is stored, and this client does not get it.
-        let result = if state.admission.has_key(&client) { result } else { Err(ApiError::WrongKey) };
         let mut response = result.unwrap_or_else(IntoResponse::into_response);
         rate::add_headers(&state.admission, &client, response.headers_mut());
         response.extensions_mut().insert(*log);
@@ -261,6 +259,10 @@ impl AcceptedRequest {
         let pictures = in_time.map_err(|_| {
             ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: result.purchases.clone() })
         })?;
+        // Revoked meanwhile: the result is stored and unclaimed, and this client does not get it.
+        if !self.permit.is_valid() {
+            return Err(ApiError::WrongKey);
+        }
         let body = self.shape.object(&result, pictures, &self.urls);
         let cost = self.cost(state, Some(&result));
         let mut response = deliver(body, &result, self.waiter, self.connection);

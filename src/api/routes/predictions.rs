@@ -176,8 +176,11 @@ async fn get(
     let deadline = response_deadline(&headers, &state.server.responses, started, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
     if matches!(view.summary.state.status, JobStatus::UnderWay { .. }) {
-        let _permit = state.admit(&client)?;
+        let permit = state.admit(&client)?;
         let outcome = view.waiter.outcome(now + wait).await;
+        if !permit.is_valid() {
+            return Err(ApiError::WrongKey);
+        }
         view = self::view(state, &client, job).await?;
         // An outcome that could not be journalled is shown all the same.
         let shown = &mut view.summary.state;

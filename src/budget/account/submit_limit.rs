@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::limit::{AdaptiveLimit, Bounds, LearnedSubmits, SendToken, Wait};
+use crate::budget::limit::{AdaptiveLimit, Bounds, LearnedSubmits, SendToken, Wait, forget};
 use crate::config::Switch;
 
 /// The limits on submits, learned or not.
@@ -26,7 +26,7 @@ impl SubmitLimit {
 
     /// Forgets the limits that were learned.
     pub(super) fn forget(&mut self, now: Instant) {
-        self.adaptive.forget(now);
+        forget(&mut self.adaptive, now);
     }
 
     pub(super) fn learned(&self) -> LearnedSubmits {

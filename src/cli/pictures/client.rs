@@ -13,6 +13,7 @@ use super::exit::{Failure, FailureKind};
 use super::form::PictureForm;
 use super::progress::{ProgressLine, Stage};
 use super::target::Target;
+use super::terminal_key;
 use crate::config::{SANDBOX_KEY, Secret};
 use crate::http::gateway_headers::SANDBOX;
 
@@ -28,6 +29,9 @@ const READ_TIMEOUT: Duration = Duration::from_mins(15);
 const ANSWER_BYTES_MAX: usize = 700 << 20;
 /// What a server introduces itself with.
 const GREETING_BYTES_MAX: usize = 1 << 20;
+/// How often, and at which intervals, a gateway is asked whether it knows a new key.
+const NOTICED_CHECKS: u32 = 30;
+const NOTICED_INTERVAL: Duration = Duration::from_millis(100);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -96,7 +100,7 @@ impl GatewayClient {
     ///
     /// [`Failure`]; nothing was bought.
     pub(super) async fn connect(target: Target, progress: &mut ProgressLine) -> Result<Self, Failure> {
-        let Target { base, key, is_own_key } = target;
+        let Target { base, key, is_own_key, config } = target;
         let failed = |problem: String| Failure::new(FailureKind::NothingBought, problem);
         let http = build(&base).map_err(|error| failed(format!("no HTTP client: {}", describe(&error))))?;
         progress.stage(Stage::Connecting);
@@ -113,22 +117,42 @@ impl GatewayClient {
         })?;
         let is_gateway = greeting.body["name"] == NAME;
         let is_sandbox = greeting.headers.get(SANDBOX).is_some_and(|value| value == "true");
-        let key = match key {
-            // A key of the environment is meant for another server.
-            None | Some(_) if is_sandbox && !is_own_key => Some(Secret::new(SANDBOX_KEY.to_owned())),
-            None if is_sandbox => Some(Secret::new(SANDBOX_KEY.to_owned())),
-            key => key,
-        };
-        let Some(key) = key else {
-            return Err(Failure::usage(format!(
-                "no client key for {base}: set OPENAI_API_KEY to a key of this gateway; `gptproto-gateway keys new --name me` \
-                 makes one"
-            )));
+        // A key of the environment that is meant for another server is not sent to a sandbox.
+        let given = key.filter(|_| !is_sandbox || is_own_key);
+        let is_made = given.is_none() && !is_sandbox;
+        let key = match given {
+            Some(key) => key,
+            None if is_sandbox => Secret::new(SANDBOX_KEY.to_owned()),
+            None => {
+                let missing = format!("no client key for {base}: set OPENAI_API_KEY to a key of this gateway");
+                let config = config.filter(|_| is_gateway);
+                let Some(config) = config else {
+                    let advice = "`gptproto-gateway keys new --name me` makes one";
+                    return Err(Failure::usage(format!("{missing}; {advice}")));
+                };
+                terminal_key::make(&config)
+                    .map_err(|problem| Failure::usage(format!("{missing}; none could be made, because {problem}")))?
+            }
         };
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
             .map_err(|_| Failure::usage("the client key is not printable ASCII"))?;
         authorization.set_sensitive(true);
-        Ok(Self { http, base, authorization, is_gateway })
+        let client = Self { http, base, authorization, is_gateway };
+        if is_made {
+            progress.during(client.await_key()).await;
+        }
+        Ok(client)
+    }
+
+    /// Waits until the gateway has noticed a new key. One that it never notices is refused by the request itself.
+    async fn await_key(&self) {
+        for _ in 0..NOTICED_CHECKS {
+            let Ok(request) = self.request(Method::GET, "models") else { return };
+            match self.send(request).await {
+                Ok(answer) if answer.status == 401 => tokio::time::sleep(NOTICED_INTERVAL).await,
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 
     /// Returns the base address, with a slash at its end.

@@ -16,6 +16,8 @@ pub(super) struct Target {
     /// The key is meant for this server. One of the environment may belong to another server, when the address is that of
     /// the configuration.
     pub(super) is_own_key: bool,
+    /// The configuration of the server, where its address is from there.
+    pub(super) config: Option<Box<Config>>,
 }
 
 /// Finds the server: by the arguments, else by the environment, else by the configuration.
@@ -36,14 +38,17 @@ pub(super) fn resolve(arguments: &ServerArguments, environment: &Environment) ->
         let url = variable("OPENAI_BASE_URL").filter(|_| arguments.config.is_none());
         url.map(|url| ("OPENAI_BASE_URL", url))
     });
-    let base = match given {
-        Some((origin, url)) => parse(url).map_err(|problem| Failure::usage(format!("{origin}: {problem}")))?,
-        None => configured(arguments, environment).map_err(Failure::usage)?,
+    let (base, config) = match given {
+        Some((origin, url)) => (parse(url).map_err(|problem| Failure::usage(format!("{origin}: {problem}")))?, None),
+        None => {
+            let (base, config) = configured(arguments, environment).map_err(Failure::usage)?;
+            (base, Some(Box::new(config)))
+        }
     };
     let own = arguments.key.clone();
     let is_own_key = own.is_some() || given.is_some();
     let key = own.or_else(|| variable("OPENAI_API_KEY").map(|key| Secret::new(key.to_owned())));
-    Ok(Target { base, key, is_own_key })
+    Ok(Target { base, key, is_own_key, config })
 }
 
 /// Reads a base address. One without a path gets `/v1`.
@@ -65,15 +70,16 @@ fn parse(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Returns the address of the gateway that the configuration describes.
-fn configured(arguments: &ServerArguments, environment: &Environment) -> Result<Url, String> {
+/// Returns the address of the gateway that the configuration describes, and the configuration.
+fn configured(arguments: &ServerArguments, environment: &Environment) -> Result<(Url, Config), String> {
     let file = find_file(arguments.config.as_deref(), environment).map_err(|error| error.to_string())?;
     let config = Config::load(file.as_ref().map(|file| file.path.as_path()), environment);
     let config = config.map_err(|error| error.to_string())?;
     let listen = config.server.addresses.listen.resolve().map_err(|problem| format!("server.listen: {problem}"))?;
     let address = listen.first().ok_or("server.listen names no address")?.address;
     let base = format!("{}://{}/v1/", config.server.tls.scheme(), reachable_address(address));
-    base.parse().map_err(|error| format!("server.listen: {error}"))
+    let base = base.parse().map_err(|error| format!("server.listen: {error}"))?;
+    Ok((base, config))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(in crate::operator) struct Chart {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(in crate::operator) struct Series {
     pub(in crate::operator) name: String,
-    /// The class of its path: `bar` or `line`, and a colour.
+    /// The class of its path: `area` or `line`, and a colour.
     pub(in crate::operator) class: &'static str,
     /// The path.
     pub(in crate::operator) d: String,
@@ -53,15 +53,15 @@ pub(super) fn of(points: &[Point]) -> BTreeMap<&'static str, Chart> {
             bars(
                 points,
                 &[
-                    ("made", "bar good", |point| count(&point.requests, &[RequestOutcome::Made])),
-                    ("from the cache or joined", "bar accent", |point| {
+                    ("made", "area good", |point| count(&point.requests, &[RequestOutcome::Made])),
+                    ("from the cache or joined", "area accent", |point| {
                         count(&point.requests, &[RequestOutcome::Hit, RequestOutcome::Joined])
                     }),
-                    ("not finished", "bar muted", |point| {
+                    ("not finished", "area muted", |point| {
                         count(&point.requests, &[RequestOutcome::UnderWay, RequestOutcome::Left])
                     }),
-                    ("refused", "bar warn", |point| count(&point.requests, &[RequestOutcome::Refused])),
-                    ("failed or unknown", "bar bad", |point| {
+                    ("refused", "area warn", |point| count(&point.requests, &[RequestOutcome::Refused])),
+                    ("failed or unknown", "area bad", |point| {
                         count(&point.requests, &[RequestOutcome::Failed, RequestOutcome::Unknown])
                     }),
                 ],
@@ -82,11 +82,11 @@ pub(super) fn of(points: &[Point]) -> BTreeMap<&'static str, Chart> {
         ),
         (
             "pushbacks",
-            bars(points, &[("refused calls", "bar warn", |point| number(point.pushbacks))], "refused calls", whole),
+            bars(points, &[("refused calls", "area warn", |point| number(point.pushbacks))], "refused calls", whole),
         ),
         ("times", lines(points, times(points), |value| duration(value))),
-        ("spent", bars(points, &[("spent", "bar accent", |point| point.spent_usd)], "spent", dollars)),
-        ("saved", bars(points, &[("not spent", "bar good", |point| point.saved_usd)], "not spent", dollars)),
+        ("spent", bars(points, &[("spent", "area accent", |point| point.spent_usd)], "spent", dollars)),
+        ("saved", bars(points, &[("not spent", "area good", |point| point.saved_usd)], "not spent", dollars)),
     ]
     .into()
 }
@@ -193,7 +193,8 @@ fn lines(points: &[Point], series: Vec<(String, &'static str, Vec<Option<f64>>)>
             #[expect(clippy::cast_precision_loss, reason = "at most an hour")]
             let x = (WIDTH - (now - point.at_s) as f64 / step as f64).max(0.0);
             let y = HEIGHT - value / top * HEIGHT;
-            let _ = write!(d, "{}{x:.1} {y:.1}", if joined { 'L' } else { 'M' });
+            // With a round end, a point by itself is a dot.
+            let _ = if joined { write!(d, "L{x:.1} {y:.1}") } else { write!(d, "M{x:.1} {y:.1}h0") };
             joined = true;
         }
         d
@@ -254,7 +255,7 @@ mod tests {
         let cells: Vec<&str> = bars.rows[0].cells.iter().map(|cell| cell.text.as_str()).collect();
         assert_eq!((bars.rows.len(), cells), (1, vec!["00:50", "6"]));
         let lines = &charts["load"];
-        assert_eq!(lines.series[0].d, "M353.0 80.0L359.0 20.0L360.0 60.0");
+        assert_eq!(lines.series[0].d, "M353.0 80.0h0L359.0 20.0L360.0 60.0");
         assert_eq!(lines.summary, "in flight 2, queued 0 now");
         assert_eq!(lines.rows[0].cells[1].text, "4", "the most of ten minutes");
     }
@@ -269,7 +270,7 @@ mod tests {
         let chart = &of(&points)["times"];
         assert_eq!(chart.series.len(), MODELS_MAX * 2);
         assert_eq!(chart.series[0].name, "a, half within");
-        assert_eq!(chart.series[0].d, "M358.0 70.0M360.0 70.0");
+        assert_eq!(chart.series[0].d, "M358.0 70.0h0M360.0 70.0h0");
         assert_eq!(chart.top, "1 min 40 s");
     }
 

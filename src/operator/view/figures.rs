@@ -16,7 +16,7 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
     view.text(
         "waiting.detail",
         if upstream.queued_submits == 0 {
-            "none is queued".to_owned()
+            "none in the queue".to_owned()
         } else {
             format!(
                 "{} queued, the first for {}",
@@ -26,27 +26,27 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
         },
     );
     view.text("in_flight", upstream.predictions_in_flight.to_string());
-    view.text("in_flight.detail", format!("of {} that the upstream takes at once", upstream.predictions_in_flight_max));
+    view.text(
+        "in_flight.detail",
+        format!("of {} at once; {} being submitted", upstream.predictions_in_flight_max, engine.submitting),
+    );
     let (today, pictures) = snapshot.clients.iter().fold((0.0, 0), |(usd, pictures), client| {
         (usd + client.usd_per_day.used, pictures + client.pictures_per_day.used)
     });
     view.text("spent", dollars(today));
-    view.text("spent.detail", format!("{}, unfinished ones by estimate", counted(pictures, "picture")));
+    view.text("spent.detail", format!("{}, with those under way", counted(pictures, "picture")));
     view.text("saved", dollars(engine.joined_usd + engine.hits_usd));
-    view.text(
-        "saved.detail",
-        format!("{} from the cache, {} joined, since the start", engine.cache_hits, engine.joined),
-    );
+    view.text("saved.detail", format!("{} from the cache, {} joined", engine.cache_hits, engine.joined));
     view.text("unknown", engine.unknown.to_string());
-    view.text("unknown.detail", format!("up to {}, since the start", dollars(engine.unknown_usd)));
+    view.text("unknown.detail", format!("may have cost {}", dollars(engine.unknown_usd)));
     view.levels.insert("unknown", if engine.unknown > 0 { "warn" } else { "none" });
     let typical = engine.generation_times.first();
     view.text("typical", typical.map_or_else(|| "–".to_owned(), |time| duration(time.median_s)));
     view.text(
         "typical.detail",
         typical.map_or_else(
-            || "no picture in the last 15 minutes".to_owned(),
-            |time| format!("{}; nine of ten within {}", time.model, duration(time.p90_s)),
+            || "none in the last 15 minutes".to_owned(),
+            |time| format!("{}; 9 of 10 within {}", time.model, duration(time.p90_s)),
         ),
     );
 

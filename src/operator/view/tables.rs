@@ -19,7 +19,7 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
     view.list("clients", clients(snapshot));
     let times = snapshot.engine.generation_times.iter().map(|time| {
         Row::of([
-            Cell::text(time.model.as_str()),
+            Cell::name(time.model.as_str()),
             Cell::number(time.purchases.to_string()),
             Cell::number(duration(time.median_s)),
             Cell::number(duration(time.p90_s)),
@@ -32,7 +32,7 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
 fn failure(failure: &RecentFailure) -> Row {
     let RecentFailure { ended, reason, money, help } = failure;
     let why = match &ended.cause {
-        Some(cause) => format!("{reason}. {cause}"),
+        Some(cause) => format!("{reason} ({cause})"),
         None => reason.clone(),
     };
     let paid = match ended.payment {
@@ -47,8 +47,8 @@ fn failure(failure: &RecentFailure) -> Row {
     };
     Row::of([
         Cell::number(time_of_day(ended.at_ms)),
-        Cell::text(&*ended.client),
-        Cell::text(ended.model.as_deref().unwrap_or("–")),
+        Cell::name(&*ended.client),
+        Cell::name(ended.model.as_deref().unwrap_or("–")),
         Cell { text: why, class: "wide" },
         Cell { text: (*money).to_owned(), class: paid },
         help,
@@ -74,8 +74,8 @@ fn request(ended: &EndedRequest) -> Row {
     };
     Row::of([
         Cell::number(time_of_day(ended.at_ms)),
-        Cell::text(&*ended.client),
-        Cell::text(ended.model.as_deref().unwrap_or("–")),
+        Cell::name(&*ended.client),
+        Cell::name(ended.model.as_deref().unwrap_or("–")),
         Cell::badge(word, class),
         Cell::number(millis(ended.ms)),
         Cell::number(price),

@@ -1,13 +1,15 @@
 //! Numbers, amounts and times as people read them.
 
-/// Writes an amount of US dollars: two digits behind the point, and more where the amount is small.
+/// Writes an amount of US dollars: two digits behind the point, and the first two that are no zeros where it is small.
 pub(super) fn dollars(usd: f64) -> String {
     if usd == 0.0 {
         "$0".to_owned()
     } else if usd.abs() >= 0.1 {
         format!("${usd:.2}")
     } else {
-        let text = format!("{usd:.5}");
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the logarithm is from -8 to -1")]
+        let digits = (1.0 - usd.abs().max(1e-8).log10().floor()) as usize;
+        let text = format!("{usd:.digits$}");
         format!("${}", text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn numbers_are_written_for_people() {
         let amounts = [0.0, 0.00123, 0.03, 0.1, 12.5, 1234.567].map(dollars);
-        assert_eq!(amounts, ["$0", "$0.00123", "$0.03", "$0.10", "$12.50", "$1234.57"]);
+        assert_eq!(amounts, ["$0", "$0.0012", "$0.03", "$0.10", "$12.50", "$1234.57"]);
         let times = [0.4, 8.0, 65.0, 120.0, 7800.0, 273_600.0].map(duration);
         assert_eq!(times, ["0 s", "8 s", "1 min 5 s", "2 min", "2 h 10 min", "3 d 4 h"]);
         assert_eq!([7, 1500, 90_000].map(millis), ["7 ms", "1.5 s", "1 min 30 s"]);

@@ -16,7 +16,7 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot, points: &[Point], now_
     let (failed, of) = failed_lately(points, now_ms / 1000);
     let mut notes = Vec::new();
     for reason in &snapshot.not_ready {
-        notes.push(note("bad", format!("It takes no traffic: {reason}."), None));
+        notes.push(note("bad", format!("Not ready for traffic: {reason}."), None));
     }
     if failed > 0 {
         let causes = causes(snapshot, now_ms).unwrap_or_default();

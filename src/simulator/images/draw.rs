@@ -1,22 +1,29 @@
-//! Draws pictures that a test can check: the input, visibly edited, with the prompt written on it.
+//! Draws pictures that a person likes to look at and a test can check: the input, or a scene where there is none, changed as
+//! the words of the prompt say, with the prompt written below. Words that change nothing leave a tint of the prompt's own.
 //!
 //! A PNG also has text chunks that repeat the request: `prompt-blake3`, `inputs` (digests of the input bytes, in
 //! order), `mask`, `model` and `size`.
 
 use std::io::Cursor;
+use std::sync::OnceLock;
 
 use axum::body::Bytes;
 use image::{DynamicImage, ImageReader, RgbImage};
 
 use super::encode::{encode, with_texts};
-use super::letters;
+use super::scene::{self, Animal};
+use super::words::{self, Effect};
+use super::{caption, effects};
 use crate::simulator::rules::inputs::Input;
 use crate::simulator::rules::request::PictureRequest;
 use crate::simulator::rules::values::Background;
 use crate::simulator::scenario::Format;
 
-/// Opacity of the tint, of 256.
+/// Opacity of the tint of a prompt, of 256, and of the fainter one that distinguishes pictures of one request.
 const TINT: u32 = 72;
+const TINT_OF_INDEX: u32 = 20;
+/// Width and height of the scenes, before they are scaled and cut.
+const SCENE_EDGE: u32 = 1024;
 /// Larger inputs are not decoded.
 const DECODED_PIXELS_MAX: u64 = 100_000_000;
 
@@ -27,23 +34,27 @@ pub(crate) struct Drawing {
     pub(crate) index: u32,
     pub(crate) format: Format,
     pub(crate) padding_bytes: usize,
+    /// A generation is a scene; otherwise a plain background, which is quick and small.
+    pub(crate) scenes: bool,
 }
 
 /// Draws and encodes a picture; blocks for tens of milliseconds per megapixel.
 pub(crate) fn draw(drawing: &Drawing) -> Bytes {
     let request = &drawing.request;
     let (width, height) = request.size;
-    let colour = colour(&request.prompt, drawing.index);
-    let original = canvas(request, colour);
+    let original = canvas(drawing);
     let mut edited = original.clone();
+    change(&mut edited, drawing);
     if !request.inputs.is_empty() {
-        tint(&mut edited, colour);
         thumbnails(&mut edited, &request.inputs);
     }
-    border(&mut edited, colour);
-    letters::write_prompt(&mut edited, &request.prompt);
+    // Outside of a mask nothing changes, and half a text inside of it would say nothing.
+    if request.mask.is_none() {
+        caption::write_prompt(&mut edited, &request.prompt);
+        caption::write_mark(&mut edited);
+    }
     if request.n > 1 {
-        letters::write_number(&mut edited, drawing.index + 1);
+        caption::write_number(&mut edited, drawing.index + 1);
     }
     if let Some(Input::Picture(mask)) = &request.mask
         && let Some(mask) = decode(&mask.bytes)
@@ -90,17 +101,59 @@ fn colour(prompt: &str, index: u32) -> [u8; 3] {
     .map(byte)
 }
 
-/// Returns the background of an edit: the first input at the requested size, grey for one without bytes, or a gradient.
-fn canvas(request: &PictureRequest, colour: [u8; 3]) -> RgbImage {
+/// Changes a picture as the prompt says.
+fn change(image: &mut RgbImage, drawing: &Drawing) {
+    let (request, index) = (&drawing.request, drawing.index);
+    let hash = blake3::hash(request.prompt.as_bytes());
+    let seed = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash is longer"));
+    let asked: Vec<Effect> = words::effects(&request.prompt);
+    effects::apply(image, &asked, seed ^ u64::from(index));
+    let colour = colour(&request.prompt, index);
+    match () {
+        // A plain background has the colour already.
+        () if request.inputs.is_empty() && !drawing.scenes => {}
+        () if index > 0 && !asked.is_empty() => tint(image, colour, TINT_OF_INDEX),
+        () if asked.is_empty() && !words::is_unchanged(&request.prompt) => tint(image, colour, TINT),
+        () => {}
+    }
+}
+
+/// Returns what is changed: the first input at the requested size, grey for one without bytes, or a background.
+fn canvas(drawing: &Drawing) -> RgbImage {
+    let request = &drawing.request;
     let (width, height) = request.size;
     match request.inputs.first() {
-        None => gradient(width, height, colour),
+        None if drawing.scenes => scene(&request.prompt, width, height),
+        None => gradient(width, height, colour(&request.prompt, drawing.index)),
         Some(Input::Url(_)) => RgbImage::from_pixel(width, height, image::Rgb([128; 3])),
         Some(Input::Picture(picture)) => match decode(&picture.bytes) {
             Some(image) => scaled(&image, width, height),
             None => RgbImage::from_pixel(width, height, image::Rgb([128; 3])),
         },
     }
+}
+
+/// Returns the scene for a prompt, cut to a size.
+fn scene(prompt: &str, width: u32, height: u32) -> RgbImage {
+    const CATS: &[&str] = &["cat", "kitten", "katze", "chat", "gato", "猫", "고양이", "кот", "кошк"];
+    static FOX: OnceLock<DynamicImage> = OnceLock::new();
+    static CAT: OnceLock<DynamicImage> = OnceLock::new();
+    let (drawn, animal) = if words::names(prompt, CATS) { (&CAT, Animal::Cat) } else { (&FOX, Animal::Fox) };
+    let drawn = drawn.get_or_init(|| DynamicImage::ImageRgb8(scene::draw(animal, SCENE_EDGE)));
+    if (width, height) == (SCENE_EDGE, SCENE_EDGE) {
+        return drawn.to_rgb8();
+    }
+    // A wide picture shows the middle: the animal is there.
+    let (wide, high) = (u64::from(width), u64::from(height));
+    let part = |one: u64, other: u64| u32::try_from(u64::from(SCENE_EDGE) * one / other.max(1)).unwrap_or(1).max(1);
+    let cut = if wide >= high {
+        let rows = part(high, wide);
+        drawn.crop_imm(0, (SCENE_EDGE - rows) * 3 / 5, SCENE_EDGE, rows)
+    } else {
+        let columns = part(wide, high);
+        drawn.crop_imm((SCENE_EDGE - columns) / 2, 0, columns, SCENE_EDGE)
+    };
+    scaled(&cut, width, height)
 }
 
 /// Scales a picture. `DynamicImage` scales inside the `image` crate, which is optimised in every profile.
@@ -139,11 +192,11 @@ fn byte(value: usize) -> u8 {
     u8::try_from(value.min(255)).expect("it is at most 255")
 }
 
-fn tint(image: &mut RgbImage, colour: [u8; 3]) {
+fn tint(image: &mut RgbImage, colour: [u8; 3], opacity: u32) {
     let tables = colour.map(|part| {
         let mut table = [0_u8; 256];
         for (value, slot) in (0_u32..).zip(&mut table) {
-            *slot = byte(((value * (256 - TINT) + u32::from(part) * TINT) / 256) as usize);
+            *slot = byte(((value * (256 - opacity) + u32::from(part) * opacity) / 256) as usize);
         }
         table
     });
@@ -170,15 +223,6 @@ fn thumbnails(image: &mut RgbImage, inputs: &[Input]) {
         let y = image.height().saturating_sub((position / columns + 1) * (edge + 4));
         image::imageops::replace(image, &small, i64::from(x), i64::from(y));
     }
-}
-
-fn border(image: &mut RgbImage, colour: [u8; 3]) {
-    let (width, height) = image.dimensions();
-    let thickness = (width.min(height) / 64).max(2);
-    letters::fill(image, [0, 0, width, thickness], colour);
-    letters::fill(image, [0, height - thickness, width, thickness], colour);
-    letters::fill(image, [0, 0, thickness, height], colour);
-    letters::fill(image, [width - thickness, 0, thickness, height], colour);
 }
 
 /// Restores the original where the mask is opaque.

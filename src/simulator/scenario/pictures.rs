@@ -12,11 +12,13 @@ pub struct Pictures {
     pub kept: usize,
     /// Bytes added to every picture, to test limits: inside a PNG, as zeros after the end of other formats.
     pub padding_bytes: usize,
+    /// A generation is a scene in place of a plain background.
+    pub scenes: bool,
 }
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self { format: Format::Png, kept: 64, padding_bytes: 0 }
+        Self { format: Format::Png, kept: 64, padding_bytes: 0, scenes: false }
     }
 }
 

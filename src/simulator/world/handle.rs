@@ -157,6 +157,7 @@ impl Simulator {
             request,
             index: u32::try_from(index).ok()?,
             padding_bytes: scenario.pictures.padding_bytes,
+            scenes: scenario.pictures.scenes,
         };
         let drawn = cell.get_or_try_init(|| tokio::task::spawn_blocking(move || draw(&drawing)));
         drawn.await.ok().cloned()
@@ -167,7 +168,8 @@ impl Simulator {
         let request = Arc::clone(&prediction.request);
         let scenario = self.scenario().for_model(request.model.name);
         let index = PARTIAL_INDEX + u32::from(index);
-        let drawing = Drawing { format: request.format(&scenario), request, index, padding_bytes: 0 };
+        let scenes = scenario.pictures.scenes;
+        let drawing = Drawing { format: request.format(&scenario), request, index, padding_bytes: 0, scenes };
         tokio::task::spawn_blocking(move || draw(&drawing)).await.ok()
     }
 

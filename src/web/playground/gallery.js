@@ -4,6 +4,8 @@ import { call, getJson, thumbnail } from "./api.js";
 import { forget, open } from "./jobs.js";
 
 const PAGE = 24;
+/** How far below the window the next page is loaded, in pixels. */
+const MARGIN = 400;
 const WORDS = { completed: "done", failed: "failed", cancelled: "cancelled", queued: "waiting", submitting: "being submitted", processing: "being made" };
 const LOOKS = { completed: "good", failed: "bad", cancelled: "", queued: "accent", submitting: "accent", processing: "accent" };
 
@@ -26,7 +28,7 @@ export function setUp(models) {
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   for (const name of ["filter-model", "filter-state"]) byId(name).addEventListener("change", reload);
   byId("gallery-more").addEventListener("click", () => load());
-  new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && load(), { rootMargin: "400px" }).observe(byId("gallery-more"));
+  new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && load(), { rootMargin: `${MARGIN}px` }).observe(byId("gallery-more"));
 }
 
 /** Loads the first page again. What is shown stays until the answer is there. */
@@ -41,24 +43,48 @@ async function load(anew = false) {
   if (loading || !more) return;
   loading = true;
   const asked = question;
-  const query = new URLSearchParams({ limit: String(PAGE) });
-  const filters = { after: last, q: byId("filter-text").value.trim(), model: byId("filter-model").value, status: byId("filter-state").value };
-  for (const [name, value] of Object.entries(filters)) if (value) query.set(name, value);
   try {
-    const page = await getJson(`v1/predictions?${query}`);
+    const page = await getJson(`v1/predictions?${query(last)}`);
     if (asked !== question) return;
     const items = byId("gallery-items");
     if (anew) items.replaceChildren();
     items.append(...page.data.map(itemOf));
     [last, more] = [page.last_id ?? last, page.has_more && page.last_id !== null];
-    const filtered = filters.q || filters.model || filters.status;
-    byId("gallery-state").textContent = items.children.length ? "" : filtered ? "Nothing fits these filters." : "Nothing yet. What you make appears here, also from other programs with this key.";
+    showState();
   } catch (error) {
     if (asked !== question) return;
     byId("gallery-state").textContent = error.message;
   }
   loading = false;
-  byId("gallery-more").hidden = !more;
+  const button = byId("gallery-more");
+  button.hidden = !more;
+  // A page of few items leaves the button in sight, which is no change that the observer sees.
+  if (more && button.getBoundingClientRect().top < innerHeight + MARGIN) load();
+}
+
+function query(after) {
+  const filters = { after, q: byId("filter-text").value.trim(), model: byId("filter-model").value, status: byId("filter-state").value };
+  return new URLSearchParams(Object.entries({ limit: String(PAGE), ...filters }).filter(([, value]) => value));
+}
+
+function showState() {
+  const filtered = query(null).size > 1;
+  const none = filtered ? "Nothing fits these filters." : "Nothing yet. What you make appears here, also from other programs with this key.";
+  byId("gallery-state").textContent = byId("gallery-items").children.length ? "" : none;
+}
+
+/** Adds new jobs in front, and shows what has changed of the newest ones. What was scrolled to stays. */
+export async function freshen() {
+  const asked = question;
+  const page = await getJson(`v1/predictions?${query(null)}`).catch(() => null);
+  if (!page || asked !== question) return;
+  const items = byId("gallery-items");
+  page.data.forEach((job, at) => {
+    const old = [...items.children].find((item) => item.dataset.id === job.id);
+    if (!old) items.insertBefore(itemOf(job), items.children[at] ?? null);
+    else if (old.dataset.status !== job.status) old.replaceWith(itemOf(job));
+  });
+  showState();
 }
 
 function itemOf(job) {
@@ -82,6 +108,7 @@ function itemOf(job) {
       make("span", { class: `badge ${LOOKS[job.status]}` }, WORDS[job.status]),
       make("span", {}, clock(job.created)),
       typeof job.cost_usd === "number" && make("span", { class: "number" }, dollars(job.cost_usd))));
+  Object.assign(item.dataset, { id: job.id, status: job.status });
   item.firstElementChild.after(make("button", { type: "button", class: "tile-delete", "aria-label": `Delete ${name}`, title: "Delete", onclick: () => remove(job, item) }, "✕"));
   return item;
 }

@@ -53,7 +53,13 @@ function announce(text, title = text) {
 
 const showEmpty = () => (byId("empty").hidden = byId("jobs").children.length > 0);
 
+/** Adds a card in front. Of those that have ended the newest stays: the others are in the gallery. */
 function newCard(job) {
+  const over = [...jobs.values()].filter((other) => other !== job && other.status === null && other.card?.isConnected);
+  for (const other of over.toSorted((a, b) => b.since - a.since).slice(1)) {
+    other.card.remove();
+    jobs.delete(other.id);
+  }
   job.card = make("article", { class: "card job stack", "aria-label": `Job: ${job.request.prompt}`, tabIndex: -1 });
   byId("jobs").prepend(job.card);
   showEmpty();
@@ -153,6 +159,7 @@ async function follow(job) {
         return ended();
       }
       update(job, prediction);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
     } catch (error) {
       if (error instanceof ApiError && error.status < 500 && error.status !== 429) return showFailure(job, error);
       job.lost = error instanceof ConnectionError ? error.message : "The connection broke. The job goes on; this page asks again.";

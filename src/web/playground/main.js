@@ -115,7 +115,8 @@ byId("key-form").addEventListener("submit", (event) => {
   if (key) enter(key);
 });
 byId("change-key").addEventListener("click", () => {
-  forgetKey();
+  // Prompts and copies of inputs belong to the key.
+  sessionStorage.clear();
   location.reload();
 });
 byId("request").addEventListener("submit", (event) => {
@@ -135,8 +136,8 @@ byId("sample").addEventListener("click", async () => {
   byId("send").focus();
 });
 pictures.setUp(refresh, refuse, (item) => editMask(item, pictures.currentMask(), refuse));
-jobs.setUp(() => gallery.reload());
-refreshPlug = plug.setUp(byId("plug"), { filled, defaults: chosen, priceOf: estimate, changed: () => gallery.reload() });
+jobs.setUp(gallery.freshen);
+refreshPlug = plug.setUp(byId("plug"), { filled, defaults: chosen, priceOf: estimate, changed: gallery.freshen });
 
 const key = storedKey();
 lookAround(key);

@@ -80,7 +80,7 @@ export function chosen() {
     const field = byId(`option-${name}`);
     if (!field) continue;
     const value = field.value === CUSTOM ? byId(`option-${name}-own`).value.trim() : field.value;
-    const usual = name === "n" ? "1" : model().parameters[name].default;
+    const usual = name === "n" ? "1" : model()?.parameters[name]?.default;
     if (value && value !== usual) values[name] = value;
   }
   return values;

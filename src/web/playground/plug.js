@@ -81,7 +81,7 @@ async function story(request, mark, price) {
     const expected = job?.expected_completion ? (job.expected_completion - job.created) * MIDDLE : 0;
     const due = now() - begun >= Math.min(LATEST, Math.max(SOONEST, expected));
     if (due && (job?.status === "processing" || job?.status === "completed")) break;
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    await new Promise((resolve) => setTimeout(resolve, 500));
   }
   if (failure) throw failure;
   const wasEarly = early !== null;
