@@ -18,7 +18,6 @@ use crate::model::Catalogue;
 
 mod clients;
 mod layers;
-mod location;
 mod log;
 mod secret;
 mod server;
@@ -32,8 +31,8 @@ pub(crate) use clients::{
 };
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
-pub(crate) use location::setup_paths;
-pub use location::{ConfigLocation, find_file};
+pub(crate) use layers::location::setup_paths;
+pub use layers::location::{ConfigLocation, find_file};
 pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
 #[cfg(test)]

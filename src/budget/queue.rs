@@ -265,6 +265,15 @@ impl<T> FairQueue<T> {
     }
 }
 
+/// Changes the weights of clients. What is queued already is served by the new ones from now on.
+pub(super) fn set_weights<T>(queue: &mut FairQueue<T>, weights: HashMap<ClientId, f64>) {
+    queue.heaviest = weights.values().copied().fold(WEIGHT, f64::max);
+    for (client, lane) in &mut queue.lanes {
+        lane.weight = weights.get(client).copied().unwrap_or(WEIGHT);
+    }
+    queue.weights = weights;
+}
+
 /// Estimates the place of an entry, 1 for the next; `None` when it is not queued. The entries of its client before it are
 /// counted, and those of other clients are estimated by what they are served until then.
 pub(super) fn place<T>(queue: &FairQueue<T>, position: Position, submit: &QueuedSubmit) -> Option<usize> {
@@ -289,15 +298,6 @@ pub(super) fn place<T>(queue: &FairQueue<T>, position: Position, submit: &Queued
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "queues are far shorter than 2^32")]
     let others = others.round() as usize;
     Some(before + others + 1)
-}
-
-/// Changes the weights of clients. What is queued already is served by the new ones from now on.
-pub(super) fn set_weights<T>(queue: &mut FairQueue<T>, weights: HashMap<ClientId, f64>) {
-    queue.heaviest = weights.values().copied().fold(WEIGHT, f64::max);
-    for (client, lane) in &mut queue.lanes {
-        lane.weight = weights.get(client).copied().unwrap_or(WEIGHT);
-    }
-    queue.weights = weights;
 }
 
 impl Totals {

@@ -5,6 +5,7 @@ use toml::{Table, Value};
 use super::secret::{IN_QUOTES, is_quoted};
 use super::{Environment, Error};
 
+pub(super) mod location;
 mod messages;
 mod ranges;
 mod types;

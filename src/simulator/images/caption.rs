@@ -88,7 +88,7 @@ fn letter(character: char) -> Letter {
     let mut rows = [0; CELL as usize];
     let width = if is_wide { 2 } else { 1 };
     for (row, bytes) in rows.iter_mut().zip(bytes.chunks_exact(width)) {
-        *row = u16::from(bytes[0]) << 8 | bytes.get(1).map_or(0, |&right| u16::from(right));
+        *row = (u16::from(bytes[0]) << 8) | bytes.get(1).map_or(0, |&right| u16::from(right));
     }
     Letter {
         rows,
@@ -208,7 +208,7 @@ fn write(image: &mut RgbImage, letters: &[Letter], left: u32, top: u32, scale: u
         // A mark stands over the letter before.
         let at = if letter.is_mark { x.saturating_sub(CELL / 2 * scale) } else { x };
         for (row, bits) in (0..).zip(letter.rows) {
-            for column in (0..CELL).filter(|column| bits << column & 0x8000 != 0) {
+            for column in (0..CELL).filter(|column| (bits << column) & 0x8000 != 0) {
                 fill(image, [at + column * scale, top + row * scale, scale, scale], colour);
             }
         }

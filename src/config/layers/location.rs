@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Environment, Error};
+use crate::config::{Environment, Error};
 
 /// The file in the working directory.
 const LOCAL: &str = "gptproto-gateway.toml";
@@ -21,8 +21,8 @@ pub struct ConfigLocation {
     pub is_found: bool,
 }
 
-/// Finds the configuration file: `named` (`--config`), else the one that `GATEWAY_CONFIG` names, else
-/// `./gptproto-gateway.toml`, else `gptproto-gateway/config.toml` in the user's configuration folder.
+/// Finds the configuration file: `named` (`--config`), else the one that `GATEWAY_CONFIG` names, else one in the working
+/// directory, else one in the user's configuration folder.
 ///
 /// # Errors
 ///
