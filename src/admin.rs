@@ -380,3 +380,21 @@ async fn execute(administration: &Administration, command: &Command) -> String {
         Command::ForgetAccount(account) => format!("failed: {account} is no account of the configuration"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openapi::Document;
+    use crate::openapi::test_support::differences;
+
+    #[test]
+    fn the_document_has_these_routes_and_no_others() {
+        let document = Document::of_operator();
+        let mut routes = routes::table();
+        routes.extend(forms::table());
+        let is_own = |path: &str| path.starts_with("/admin");
+        assert_eq!(differences(&document, &routes, is_own), Vec::<String>::new());
+        routes.remove(0);
+        assert_eq!(differences(&document, &routes, is_own), ["get /admin/keys"]);
+    }
+}

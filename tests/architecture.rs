@@ -37,7 +37,7 @@ const ARROWS: Arrows<'_> = Arrows {
         ("api", &["admission", "engine", "input_urls", "webhooks", "web", "http", "server", "storage", "openapi"]),
         ("admission", &["storage"]),
         // Changes while the gateway runs: of clients and accounts, of purchases, of the configuration.
-        ("admin", &["admission", "budget", "server", "storage", "web"]),
+        ("admin", &["admission", "budget", "server", "storage", "web", "openapi"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
         ("polling", &[]),
@@ -51,8 +51,8 @@ const ARROWS: Arrows<'_> = Arrows {
         ("storage", &[]),
         // Status values, for the page and for `/status.json`; the files of the page.
         ("operator", &["engine", "budget", "admission", "web", "http", "server", "openapi"]),
-        // Texts and a list of routes; it knows no handler.
-        ("openapi", &[]),
+        // Texts, a list of routes, and a page; it knows no handler.
+        ("openapi", &["web"]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
         // Files that are embedded, and how they are served.

@@ -11,7 +11,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use url::form_urlencoded;
 
 use super::access::check_form;
@@ -20,6 +20,7 @@ use super::keys::{KeyTerms, list_keys, parse_duration, parse_expiry};
 use super::page::{self, AuditPage, Outcome, PageContent};
 use super::state::AdminState;
 use crate::config::LimitPatch;
+use crate::openapi::Route;
 use crate::server::listener::Peer;
 use crate::storage::clients::Actor;
 use crate::web::assets::{Asset, Assets, ICON, STYLE};
@@ -37,16 +38,26 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     ])
 });
 
+/// Returns the routes of the page; the OpenAPI document is compared with them.
+pub(super) fn table() -> Vec<Route<AdminState>> {
+    vec![
+        Route::get("/admin", show),
+        Route::post("/admin/login", log_in),
+        Route::get("/admin/login", to_page),
+        Route::post("/admin/logout", log_out),
+        Route::get("/admin/logout", to_page),
+        Route::post("/admin/form", submit),
+        Route::get("/admin/form", to_page),
+        Route::get("/admin/web/{file}", file),
+    ]
+}
+
 /// Returns the routes of the page. They check access themselves: the page without a session is that of the login.
 pub(super) fn router() -> Router<AdminState> {
-    let page = || get(show);
-    Router::new()
-        .route("/admin", page())
-        .route("/admin/", page())
-        .route("/admin/login", post(log_in).get(to_page))
-        .route("/admin/logout", post(log_out).get(to_page))
-        .route("/admin/form", post(submit).get(to_page))
-        .route("/admin/web/{file}", get(file))
+    table()
+        .iter()
+        .fold(Router::new(), |router, route| route.at(route.path, router))
+        .route("/admin/", get(show))
         .method_not_allowed_fallback(async || AdminError::wrong_method())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 
@@ -117,6 +117,8 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
     let headers = response.headers_mut();
     restrict_page(headers);
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    // Without a referrer, browsers send `Origin: null` with the forms of the page, which are then not known from those of others.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert("x-frame-options", HeaderValue::from_static("DENY"));
     response
 }
@@ -419,6 +421,7 @@ mod tests {
             [whole("0123", Some(&outcome), &content), login(StatusCode::UNAUTHORIZED, Some(HOSTILE)), off(HOSTILE)]
         {
             assert_eq!(response.headers()["x-frame-options"], "DENY");
+            assert_eq!(response.headers()[REFERRER_POLICY], "same-origin");
             let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
             assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
             let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();

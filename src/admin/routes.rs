@@ -16,13 +16,12 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -33,6 +32,7 @@ use super::keys::{KeyTerms, list_keys, parse_duration, parse_expiry};
 use super::state::AdminState;
 use crate::config::LimitPatch;
 use crate::model::{AccountId, Timestamp};
+use crate::openapi::Route;
 use crate::storage::clients::{Actor, AuditLine};
 
 /// The time of grace of a rotation that names none.
@@ -41,18 +41,28 @@ const GRACE: Duration = Duration::from_hours(1);
 const AUDIT_LINES: usize = 100;
 const AUDIT_LINES_MAX: usize = 1000;
 
+/// Returns the routes of the API; the OpenAPI document is compared with them.
+pub(super) fn table() -> Vec<Route<AdminState>> {
+    vec![
+        Route::get("/admin/keys", list),
+        Route::post("/admin/keys", create),
+        Route::patch("/admin/keys/{id}", update),
+        Route::delete("/admin/keys/{id}", revoke),
+        Route::post("/admin/keys/{id}/rotate", rotate),
+        Route::get("/admin/purchases", purchases),
+        Route::post("/admin/purchases/{id}/resolve", resolve),
+        Route::get("/admin/accounts", accounts),
+        Route::post("/admin/accounts/{name}/{action}", account),
+        Route::post("/admin/reload", reload),
+        Route::get("/admin/audit", audit),
+    ]
+}
+
 /// Returns the routes of the API.
 pub(super) fn router(state: &AdminState) -> Router<AdminState> {
-    Router::new()
-        .route("/admin/keys", get(list).post(create))
-        .route("/admin/keys/{id}", patch(update).delete(revoke))
-        .route("/admin/keys/{id}/rotate", post(rotate))
-        .route("/admin/purchases", get(purchases))
-        .route("/admin/purchases/{id}/resolve", post(resolve))
-        .route("/admin/accounts", get(accounts))
-        .route("/admin/accounts/{name}/{action}", post(account))
-        .route("/admin/reload", post(reload))
-        .route("/admin/audit", get(audit))
+    table()
+        .iter()
+        .fold(Router::new(), |router, route| route.at(route.path, router))
         .route("/admin/{*path}", axum::routing::any(async || AdminError::unknown_route()))
         .method_not_allowed_fallback(async || AdminError::wrong_method())
         .layer(middleware::from_fn_with_state(state.clone(), require_access))
@@ -220,7 +230,8 @@ async fn reload(State(state): State<AdminState>) -> Answer {
     Ok(Json(body).into_response())
 }
 
-async fn audit(State(state): State<AdminState>, query: Query<AuditQuery>) -> Answer {
+async fn audit(State(state): State<AdminState>, query: Result<Query<AuditQuery>, QueryRejection>) -> Answer {
+    let Query(query) = query.map_err(|_| AdminError::invalid("limit", "it and 'before' must be whole numbers"))?;
     let limit = query.limit.unwrap_or(AUDIT_LINES).clamp(1, AUDIT_LINES_MAX);
     // One more says whether there are more.
     let mut lines = state.administration.audit(query.before, limit + 1).await?;

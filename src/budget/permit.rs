@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::limit::SendToken;
-use super::queue::{Position, QueuedSubmit};
+use super::queue::{Position, QueuedSubmit, place};
 use super::state::{State, Step};
 use super::status::BudgetMetrics;
 use crate::model::{AccountId, Failure};
@@ -174,7 +174,7 @@ impl QueueSlot {
 
     /// Estimates its place in the queue, 1 for the next; `None` when it is not queued at the moment.
     pub(crate) fn place(&self) -> Option<usize> {
-        self.shared.lock().queue.place(self.position, &self.submit)
+        place(&self.shared.lock().queue, self.position, &self.submit)
     }
 
     /// Enters the queue once more in the same position.

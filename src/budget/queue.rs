@@ -246,32 +246,6 @@ impl<T> FairQueue<T> {
         (own_len + others((own + usd) / weight), others(usd / weight))
     }
 
-    /// Estimates the place of an entry, 1 for the next; `None` when it is not queued. The entries of its client before it are
-    /// counted, and those of other clients are estimated by what they are served until then.
-    pub(super) fn place(&self, position: Position, submit: &QueuedSubmit) -> Option<usize> {
-        let lane = self.lanes.get(&submit.client)?;
-        let before = |entries: &VecDeque<Entry<T>>| entries.partition_point(|entry| entry.position < position);
-        let own = lane.models.get(&submit.model)?;
-        own.get(before(own)).filter(|entry| entry.position == position)?;
-        let before: usize = lane.models.values().map(before).sum();
-        let mean = lane.usd / count(lane.len);
-        let mut has_passed = false;
-        let mut others = 0.0;
-        for client in &self.turns {
-            if *client == submit.client {
-                has_passed = true;
-            } else if let Some(other) = self.lanes.get(client) {
-                // A lane whose turn comes first is served once more.
-                let turns = if has_passed { count(before) } else { count(before + 1) };
-                let served = turns * mean / lane.weight;
-                others += count(other.len) * (served * other.weight / other.usd).min(1.0);
-            }
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "queues are far shorter than 2^32")]
-        let others = others.round() as usize;
-        Some(before + others + 1)
-    }
-
     /// Updates the counts after an entry was removed.
     fn removed(&mut self, client: &ClientId, model: &Arc<str>, usd: f64, bytes: u64) {
         self.totals.remove(model, bytes);
@@ -298,6 +272,32 @@ pub(super) fn set_weights<T>(queue: &mut FairQueue<T>, weights: HashMap<ClientId
         lane.weight = weights.get(client).copied().unwrap_or(WEIGHT);
     }
     queue.weights = weights;
+}
+
+/// Estimates the place of an entry, 1 for the next; `None` when it is not queued. The entries of its client before it are
+/// counted, and those of other clients are estimated by what they are served until then.
+pub(super) fn place<T>(queue: &FairQueue<T>, position: Position, submit: &QueuedSubmit) -> Option<usize> {
+    let lane = queue.lanes.get(&submit.client)?;
+    let before = |entries: &VecDeque<Entry<T>>| entries.partition_point(|entry| entry.position < position);
+    let own = lane.models.get(&submit.model)?;
+    own.get(before(own)).filter(|entry| entry.position == position)?;
+    let before: usize = lane.models.values().map(before).sum();
+    let mean = lane.usd / count(lane.len);
+    let mut has_passed = false;
+    let mut others = 0.0;
+    for client in &queue.turns {
+        if *client == submit.client {
+            has_passed = true;
+        } else if let Some(other) = queue.lanes.get(client) {
+            // A lane whose turn comes first is served once more.
+            let turns = if has_passed { count(before) } else { count(before + 1) };
+            let served = turns * mean / lane.weight;
+            others += count(other.len) * (served * other.weight / other.usd).min(1.0);
+        }
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "queues are far shorter than 2^32")]
+    let others = others.round() as usize;
+    Some(before + others + 1)
 }
 
 impl Totals {

@@ -26,7 +26,7 @@ pub(super) mod orphans;
 pub(super) mod waiters;
 
 use damaged::{DamagedResult, DamagedResults};
-use deleted::DeletedJobs;
+use deleted::{DeletedJobs, insert_unless_deleted};
 use waiters::{CountedWaiter, WaiterCounts};
 
 /// Results and failures that are remembered without asking the journal.
@@ -264,7 +264,7 @@ impl ResultCache {
         self.metrics.hit(recent.usd);
         if !recent.delivered {
             // This answer is the first that may be received, which is journalled.
-            self.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
+            insert_unless_deleted(self, fingerprint, Recent { delivered: true, ..recent.clone() });
         }
         let Recent { result, delivered: delivered_before, .. } = recent;
         let (job, counted) = (result.job, self.waiters.add(result.job));
@@ -344,15 +344,7 @@ impl ResultCache {
     /// Remembers a complete result whose job ended at this running time, unless the job has been deleted.
     fn remember(&self, record: &JobRecord, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
         let recent = Recent { result: Arc::clone(result), ended, delivered, usd: self.price(record) };
-        self.insert(record.fingerprint, recent);
-    }
-
-    fn insert(&self, fingerprint: Fingerprint, recent: Recent) {
-        let job = recent.result.job;
-        self.recent.insert(fingerprint, recent);
-        if self.deleted.has(job) {
-            self.recent.invalidate(&fingerprint);
-        }
+        insert_unless_deleted(self, record.fingerprint, recent);
     }
 
     /// Opens one picture of a stored job; `None` when it does not exist, or not any more, or its client is not `allowed`.

@@ -46,7 +46,7 @@ fn parsed(text: &str) -> Value {
     serde_json::from_str(text).expect("a test reads the file")
 }
 
-fn row(error: ErrorCode) -> Value {
+fn row(error: ErrorCode<'_>) -> Value {
     let ErrorCode { name: _, status, error_type, code, retry, pays_again } = error;
     json!({"status": status, "type": error_type, "code": code, "x-should-retry": retry, "retry_pays_again": pays_again})
 }
@@ -58,16 +58,44 @@ fn completed(mut document: Value) -> Value {
     for item in members(&mut document["paths"]) {
         for method in METHODS {
             let Some(operation) = item.get_mut(method) else { continue };
-            add_errors(operation, &errors, &headers);
             for response in members(&mut operation["responses"]) {
                 add_headers(response, &headers);
             }
+            add_errors(operation, &errors, &headers);
         }
     }
     for response in members(&mut document["components"]["responses"]) {
         add_headers(response, &headers);
     }
+    describe_events(&mut document);
     document
+}
+
+/// Adds a schema of one event wherever the events of a stream are named (`x-events`), for programs: before OpenAPI 3.2, the
+/// schema of a stream is that of each event.
+fn describe_events(value: &mut Value) {
+    if let Some(events) = value["x-events"].as_object() {
+        let of_event = |(name, schema): (&String, &Value)| {
+            let data = json!({"type": "string", "contentMediaType": "application/json", "contentSchema": schema});
+            match name.as_str() {
+                // Chunks have no name, and the last one is no JSON.
+                "" => json!({"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}),
+                name => json!({
+                    "type": "object",
+                    "required": ["event", "data"],
+                    "properties": {"event": {"const": name}, "data": data},
+                }),
+            }
+        };
+        let events: Vec<Value> = events.iter().map(of_event).collect();
+        value["schema"] =
+            json!({"description": "One event; comments between events keep the connection open.", "anyOf": events});
+    }
+    match value {
+        Value::Object(object) => object.values_mut().for_each(describe_events),
+        Value::Array(items) => items.iter_mut().for_each(describe_events),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn members(value: &mut Value) -> impl Iterator<Item = &mut Value> {
@@ -104,8 +132,11 @@ fn add_errors(operation: &mut Value, errors: &Groups, headers: &Groups) {
     if names.is_empty() {
         return;
     }
-    let mut by_status: BTreeMap<&str, Vec<ErrorCode>> = BTreeMap::new();
+    let mut by_status: BTreeMap<&str, Vec<ErrorCode<'_>>> = BTreeMap::new();
     for error in error_codes::all().filter(|error| names.contains(&error.name)) {
+        by_status.entry(error.status).or_default().push(error);
+    }
+    for error in names.iter().filter_map(|name| ErrorCode::of_operator(name)) {
         by_status.entry(error.status).or_default().push(error);
     }
     let responses = &mut operation["responses"];
@@ -123,26 +154,60 @@ fn add_errors(operation: &mut Value, errors: &Groups, headers: &Groups) {
         if errors.iter().any(|error| error.names_job()) {
             names.extend(headers.of("job"));
         }
-        let listed = |value: fn(&ErrorCode) -> &'static str| {
-            let mut values: Vec<&str> = errors.iter().map(value).collect();
-            values.sort_unstable();
-            values.dedup();
-            values
-        };
-        let (codes, types) = (listed(|error| error.code), listed(|error| error.error_type));
-        let text: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
-        responses[status] = json!({
-            "description": text.join(", "),
-            "headers": references(names),
-            "content": {"application/json": {"schema": {
-                "allOf": [{"$ref": "#/components/schemas/Error"}],
-                "properties": {"error": {"properties": {"code": {"enum": codes}, "type": {"enum": types}}}},
-            }}},
-        });
+        let headers = references(names);
+        let response = &mut responses[status];
+        if response.is_null() {
+            *response = json!({"description": "", "headers": {}, "content": {}});
+        }
+        merge(&mut response["headers"], headers);
+        merge(&mut response["content"], bodies(&errors));
+        let described = response["description"].as_str().unwrap_or_default();
+        response["description"] = json!(format!("{described} {}", description(&errors)).trim());
     }
     for (status, name) in OF_LIBRARY {
         responses[status] = json!({"$ref": format!("#/components/responses/{name}")});
     }
+}
+
+/// Adds the members of one object to another.
+fn merge(value: &mut Value, other: Value) {
+    if let (Value::Object(members), Value::Object(others)) = (value, other) {
+        members.extend(others);
+    }
+}
+
+/// Names the codes of errors with one status.
+fn description(errors: &[ErrorCode<'_>]) -> String {
+    let codes = listed(errors, |error| error.code);
+    let names = codes.iter().map(|code| format!("`{code}`"));
+    let text = errors.iter().any(|error| error.is_text()).then(|| "`Host` is wrong, as one line says.".to_owned());
+    [names.collect::<Vec<_>>().join(", "), text.unwrap_or_default()].join(" ").trim().to_owned()
+}
+
+/// Returns the bodies that errors with one status have.
+fn bodies(errors: &[ErrorCode<'_>]) -> Value {
+    let mut content = Map::new();
+    let codes = listed(errors, |error| error.code);
+    if !codes.is_empty() {
+        let types = listed(errors, |error| error.error_type);
+        let schema = json!({
+            "allOf": [{"$ref": "#/components/schemas/Error"}],
+            "properties": {"error": {"properties": {"code": {"enum": codes}, "type": {"enum": types}}}},
+        });
+        content.insert("application/json".to_owned(), json!({"schema": schema}));
+    }
+    if errors.iter().any(|error| error.is_text()) {
+        content.insert("text/plain".to_owned(), json!({"schema": {"type": "string", "minLength": 1}}));
+    }
+    Value::Object(content)
+}
+
+/// Returns one value of all errors that are JSON, each once.
+fn listed<'a>(errors: &[ErrorCode<'a>], value: fn(&ErrorCode<'a>) -> &'a str) -> Vec<&'a str> {
+    let mut values: Vec<&str> = errors.iter().filter(|error| !error.is_text()).map(value).collect();
+    values.sort_unstable();
+    values.dedup();
+    values
 }
 
 fn add_headers(response: &mut Value, headers: &Groups) {

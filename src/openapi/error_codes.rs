@@ -5,19 +5,33 @@ const TABLE: &str = include_str!("../api/error/errors.md");
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ErrorCode {
+pub(super) struct ErrorCode<'a> {
     /// The kind of error; several rows may have the same.
-    pub(super) name: &'static str,
-    pub(super) status: &'static str,
-    pub(super) error_type: &'static str,
-    pub(super) code: &'static str,
+    pub(super) name: &'a str,
+    pub(super) status: &'a str,
+    pub(super) error_type: &'a str,
+    pub(super) code: &'a str,
     /// `true` or `false`, perhaps with the name of another header.
-    pub(super) retry: &'static str,
+    pub(super) retry: &'a str,
     /// Whether a retry can pay again.
-    pub(super) pays_again: &'static str,
+    pub(super) pays_again: &'a str,
 }
 
-impl ErrorCode {
+impl<'a> ErrorCode<'a> {
+    /// Reads an error of the operator's listener, `404 not_found`; `None` for the name of a row.
+    pub(super) fn of_operator(text: &'a str) -> Option<Self> {
+        let (status, code) = text.split_once(' ')?;
+        let number: u16 = status.parse().ok()?;
+        let error_type = if number < 500 { "invalid_request_error" } else { "server_error" };
+        let retry = if number == 429 { "with retry-after" } else { "" };
+        Some(Self { name: text, status, error_type, code, retry, pays_again: "" })
+    }
+
+    /// Whether it is a line of text, and no JSON.
+    pub(super) fn is_text(self) -> bool {
+        self.code == "text"
+    }
+
     pub(super) fn has_retry_after(self) -> bool {
         self.retry.contains("retry-after")
     }
@@ -29,7 +43,7 @@ impl ErrorCode {
 }
 
 /// Returns all rows, in the order of the table.
-pub(super) fn all() -> impl Iterator<Item = ErrorCode> {
+pub(super) fn all() -> impl Iterator<Item = ErrorCode<'static>> {
     TABLE.lines().filter_map(|line| {
         let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
         let [name, status, error_type, code, _, retry, pays_again] = cells[..] else { return None };

@@ -144,8 +144,11 @@ fn body(media_type: &str, content: &Value) -> String {
         format!("<br><code>{}</code>: {}", text::escape(name), kind(schema))
     });
     let events: String = events.collect();
-    // Of an error, the codes stand in the description.
-    let schema = content["schema"]["allOf"].get(0).unwrap_or(&content["schema"]);
+    if let Some(error) = content["schema"]["allOf"].get(0) {
+        // The codes stand in the description, and errors are JSON everywhere.
+        return kind(error);
+    }
+    let schema = &content["schema"];
     let shape = if events.is_empty() { format!(": {}", kind(schema)) } else { events };
     format!("<code>{}</code>{shape}", text::escape(media_type))
 }

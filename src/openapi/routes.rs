@@ -29,6 +29,10 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         Self::new(Method::POST, path, handler)
     }
 
+    pub(crate) fn patch<H: Handler<T, S>, T: 'static>(path: &'static str, handler: H) -> Self {
+        Self::new(Method::PATCH, path, handler)
+    }
+
     pub(crate) fn delete<H: Handler<T, S>, T: 'static>(path: &'static str, handler: H) -> Self {
         Self::new(Method::DELETE, path, handler)
     }

@@ -14,7 +14,7 @@ cleanup clear cli clock close closed coalesced code codec coding collector colou
 completed completion component composite compression computed concurrency config configuration conflict connect connection
 consistency consumer contact container content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
-daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay
+daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay delete
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect dialog
 difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document dom domain done
 download drain draw drawing drained drift drop dropped dropping dry due durability duration
@@ -53,7 +53,7 @@ quality quantile quantity query queue queued quiet
 random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
 reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect refetch refetched reference refund
 refusal refused register registration registry reject rejected rejection relay release released reload reloaded remainder remaining
-remote removed render renewal repair repeated replaced replay reply report reporter repository requested requeue required
+remote removed render renewal repair repeated replaced replay reply report reporter repository requested requeue required reported
 reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume
 retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
 routes routing row rows rule run runner running runtime
@@ -66,7 +66,7 @@ stable stage stale stall stalled stamp standard standing start started startup s
 step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject
 submission submitted subscriber subscription subset success sum summary supervisor support supported survival
 suspended swap sweep sweeper switch sync synchronous syntax system
-table tag tail take target task tcp telemetry temp temporary term terms terminal terminated test text the thread threshold
+table tag tail take target task tcp telemetry temp temporary term terms terminal terminated test text the thread threshold thumbnail thumbnails
 throttle tick ticker tie time timed timeout timer timestamp timing tint tiny tls to token too top total touch trace track
 tracked tracker tracking trailing trait transaction transfer transform transient transition transparency transport tree trend
 trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 mod breaker;
 mod client;
+mod document;
 mod gateway;
 mod output;
 mod pictures;

@@ -1,5 +1,8 @@
 // The playground and gallery in a browser, as a person uses them.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { Gateway, SANDBOX_KEY, assertAccessible, assertClean, assertFits, openPage, pngPicture, shot, startBrowser, until } from "./lib.mjs";
 
@@ -36,6 +39,9 @@ async function choose(page, names = ["disc.png"], bytes = picture) {
   await page.getByLabel("Pictures", { exact: true }).setInputFiles(names.map((name) => ({ name, mimeType: "image/png", buffer: bytes })));
   await until("thumbnails", async () => (await page.getByRole("list", { name: "Chosen pictures" }).getByRole("listitem").count()) >= names.length);
 }
+
+/** Waits until a job is bought: before, the list of stages names this one, too. */
+const beingMade = (page) => page.locator('[aria-current="step"]', { hasText: "Being made" }).first().waitFor();
 
 async function edit(page, prompt) {
   await choose(page);
@@ -87,7 +93,7 @@ test("an edit: controls of the model, progress, the result, the same again from 
   await field(page, "textbox", "Prompt").fill("make it a winter night");
   await page.keyboard.press("Control+Enter");
   await page.getByRole("progressbar").waitFor();
-  await page.getByText("Being made", { exact: true }).waitFor();
+  await beingMade(page);
   await shot(page, "working");
   await assertAccessible(page, "while a picture is made");
   await result(page).waitFor({ timeout: 30_000 });
@@ -113,6 +119,32 @@ test("an edit: controls of the model, progress, the result, the same again from 
   assert.equal(await bought(), before, "the second request bought nothing");
   assert.equal(await page.getByRole("article").count(), 1, "one job has one card");
   assert.ok(watched.bytes < 150_000, `the page has ${watched.bytes} bytes`);
+  assertClean(watched);
+  await watched.close();
+});
+
+test("code and clipboard: the command line asks for the very same, and gets the stored result", async () => {
+  const watched = await playground({ permissions: ["clipboard-read", "clipboard-write"] });
+  const { page } = watched;
+  const prompt = `it's "snow" & $HOME; \\ \`ice\``;
+  await field(page, "combobox", "Quality").selectOption("low");
+  await edit(page, prompt);
+  await result(page).waitFor({ timeout: 20_000 });
+  const card = page.getByRole("article").first();
+  await card.getByText("As code").click();
+  const code = await card.getByLabel("Code").textContent();
+  const [command] = code.split(" \\\n  | jq");
+  writeFileSync(path.join(gateway.folder, "disc.png"), picture);
+  const answer = execFileSync("bash", ["-c", `${command} -D - -o /dev/null`], { cwd: gateway.folder, env: { ...process.env, GATEWAY_KEY: SANDBOX_KEY }, encoding: "utf8" });
+  assert.match(answer, /^x-gateway-cache: hit/im, `${command}\n${answer}`);
+  for (const kind of ["Python", "Node"]) {
+    await card.getByRole("button", { name: kind, exact: true }).click();
+    assert.ok((await card.getByLabel("Code").textContent()).includes(`prompt${kind === "Python" ? "=" : ": "}${JSON.stringify(prompt)}`), kind);
+  }
+  await field(card, "button", "Copy").click();
+  await card.getByText("Copied.").waitFor();
+  const types = await page.evaluate(async () => (await navigator.clipboard.read()).flatMap(({ types }) => types));
+  assert.deepEqual(types, ["image/png"]);
   assertClean(watched);
   await watched.close();
 });
@@ -146,7 +178,7 @@ test("leaving the page loses nothing", async () => {
   const watched = await playground({ speed: SLOW });
   const { page, context } = watched;
   await edit(page, "a job that goes on alone");
-  await page.getByText("Being made", { exact: true }).waitFor();
+  await beingMade(page);
   await page.goto("about:blank");
   await page.goto(gateway.api);
   await page.getByRole("article", { name: "Job: a job that goes on alone" }).getByRole("progressbar").waitFor();
@@ -165,7 +197,7 @@ test("a lost connection is said, and the job is found again when the gateway is 
   const watched = await playground({ speed: SLOW, ignore: [/Failed to load resource/, /ERR_/] });
   const { page, context } = watched;
   await edit(page, "a job that outlasts a lost connection");
-  await page.getByText("Being made", { exact: true }).waitFor();
+  await beingMade(page);
   await context.setOffline(true);
   await page.getByText(/connection broke|does not answer/i).first().waitFor({ timeout: 30_000 });
   await context.setOffline(false);

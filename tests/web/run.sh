@@ -4,7 +4,7 @@
 # in a folder "output" beside this script.
 #
 #     tests/web/run.sh                   # every page that has tests
-#     tests/web/run.sh playground        # or some of: playground dashboard admin
+#     tests/web/run.sh playground        # or some of: playground dashboard admin docs
 #
 # Needs: cargo build (or BINARY=FILE), Node 20 with npm, Chromium (or CHROMIUM=FILE). Packages are installed into
 # tests/web/node_modules.
@@ -29,7 +29,7 @@ export CHROMIUM
 
 pages=("$@")
 if [ ${#pages[@]} = 0 ]; then
-  for page in playground dashboard admin; do [ ! -f "$page.mjs" ] || pages+=("$page"); done
+  for page in playground dashboard admin docs; do [ ! -f "$page.mjs" ] || pages+=("$page"); done
 fi
 for page in "${pages[@]}"; do
   [ -f "$page.mjs" ] || die "there are no tests called $page"

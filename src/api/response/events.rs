@@ -29,7 +29,7 @@ use super::status_events::StatusEvents;
 use super::streaming::{PendingPictures, StreamingResponse};
 use crate::api::error::ApiError;
 use crate::api::error::response::ErrorEnvelope;
-use crate::engine::{JobEvent, WaitError, Waiter};
+use crate::engine::{JobEvent, JobForecast, WaitError, Waiter};
 use crate::http::StreamingBody;
 use crate::http::gateway_headers::{INPUTS_UNSEEN, WARNING, whole_seconds};
 use crate::model::{JobId, JobResult, PurchaseResult, StoredPicture, Timestamp, Usage};
@@ -291,7 +291,7 @@ async fn sleep_until(at: Option<Instant>) {
 /// Returns what keeps a connection alive: when the pictures are expected, where that is known.
 fn comment(waiter: &Waiter) -> StreamingBody {
     let body = StreamingBody::default();
-    match waiter.expected() {
+    match JobForecast::of(waiter).left {
         Some(left) => body.format(format_args!(": expected in {} s\n\n", whole_seconds(left))),
         None => body.text(if waiter.is_bought() { ": processing\n\n" } else { ": queued\n\n" }),
     }

@@ -28,7 +28,7 @@ use crate::api::response::padded_json::PaddedJson;
 use crate::api::response::signature::ResultUrls;
 use crate::api::response::streaming::{ResponseOutcome, StreamingResponse};
 use crate::api::state::ApiState;
-use crate::engine::{AnswerSource, JobRequest, WaitError, WaitMode, Waiter};
+use crate::engine::{AnswerSource, JobForecast, JobRequest, WaitError, WaitMode, Waiter};
 use crate::http::gateway_headers::{add_cost, add_expected, name_job, qualify_result};
 use crate::model::{ClientId, Cost, Failure, IdempotencyKey, JobId, JobResult, Task, UpstreamId};
 use crate::server::connection::ConnectionHandle;
@@ -278,8 +278,8 @@ impl AcceptedRequest {
         match self.waiter.origin() {
             AnswerSource::Hit(_) | AnswerSource::Joined => Some(Cost::default()),
             AnswerSource::Bought | AnswerSource::Bypass => match result {
-                Some(result) => state.engine.cost(result),
-                None => self.waiter.expected_cost(),
+                Some(result) => state.catalogue().cost_of(result),
+                None => JobForecast::of(&self.waiter).cost,
             },
         }
     }
@@ -291,7 +291,7 @@ impl AcceptedRequest {
             job: self.waiter.job(),
             purchases: self.waiter.upstream(),
             cost: self.cost(state, ended.as_deref()),
-            expected: self.waiter.expected(),
+            expected: JobForecast::of(&self.waiter).left,
             ended,
         }
     }

@@ -187,7 +187,7 @@ async fn get(
         if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&shown.status, outcome) {
             shown.status = match outcome {
                 Ok(result) => {
-                    shown.cost = state.engine.cost(&result);
+                    shown.cost = state.catalogue().cost_of(&result);
                     JobStatus::Completed(result)
                 }
                 Err(failure) => JobStatus::Failed { failure, at: state.clock.now() },

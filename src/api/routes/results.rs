@@ -21,7 +21,7 @@ use crate::api::state::ApiState;
 use crate::http::StreamingBody;
 use crate::http::header::list_members;
 use crate::http::page_headers::restrict_picture;
-use crate::model::Format;
+use crate::model::{ByteSource, Format, JobId, StoredPicture};
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -76,9 +76,7 @@ async fn thumbnail(
     width: ThumbnailWidth,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let opened = state.engine.picture(job, index, |client| state.admission.has_key(client)).await;
-    let opened = opened.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
-    let (picture, source) = opened.ok_or(ApiError::ResultGone)?;
+    let (picture, source) = stored(state, job, index).await?.ok_or(ApiError::ResultGone)?;
     let etag = width.etag(&picture);
     let known = headers.get_all(IF_NONE_MATCH).iter().flat_map(|value| list_members(value.as_bytes()));
     let is_known = known
@@ -116,12 +114,20 @@ fn add_picture_headers(headers: &mut HeaderMap) {
 /// Opens the picture of an address whose signature was checked; `None` when it is not stored any more.
 async fn open(state: &ApiState, address: ResultAddress) -> Result<Option<ReadyPicture>, ApiError> {
     let ResultAddress { job, index, conversion, .. } = address;
-    let picture = state.engine.picture(job, index, |client| state.admission.has_key(client)).await;
-    let picture = picture.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
-    match picture {
+    match stored(state, job, index).await? {
         Some((stored, source)) => Ok(Some(state.converter.prepare(&stored, source, conversion).await)),
         None => Ok(None),
     }
+}
+
+/// Opens a stored picture of a client that still has a key; `None` when there is none.
+async fn stored(
+    state: &ApiState,
+    job: JobId,
+    index: usize,
+) -> Result<Option<(StoredPicture, Arc<dyn ByteSource>)>, ApiError> {
+    let picture = state.engine.picture(job, index, |client| state.admission.has_key(client)).await;
+    picture.map_err(|failure| ApiError::Failed { failure, job: Some(job) })
 }
 
 /// Returns the path of an address, decoded, without what changes no meaning here: empty segments, white space around them,

@@ -141,12 +141,13 @@ fn the_place_of_an_entry_is_when_it_is_served() {
             entries.push((position, submit));
         }
     }
-    let places: Vec<usize> = entries.iter().map(|(position, submit)| queue.place(*position, submit).unwrap()).collect();
+    let places: Vec<usize> =
+        entries.iter().map(|(position, submit)| place(&queue, *position, submit).unwrap()).collect();
     let order: Vec<String> = std::iter::from_fn(|| Some(queue.next(|_| true)?.0)).collect();
-    for ((position, submit), place) in entries.iter().zip(places) {
+    for ((position, submit), estimate) in entries.iter().zip(places) {
         let served = order.iter().position(|one| *one == position.to_string()).unwrap() + 1;
-        assert_eq!(place, served, "{submit:?}");
-        assert_eq!(queue.place(*position, submit), None, "it is not queued any more");
+        assert_eq!(estimate, served, "{submit:?}");
+        assert_eq!(place(&queue, *position, submit), None, "it is not queued any more");
     }
 }
 
@@ -156,7 +157,7 @@ fn the_place_behind_other_clients_goes_by_shares() {
     add(&mut queue, &submit("heavy", "m", 0.03), 90);
     let (position, light) = (queue.next_position(), submit("light", "m", 0.03));
     add(&mut queue, &light, 10);
-    let last = queue.place(position + 9, &light);
+    let last = place(&queue, position + 9, &light);
     assert!((35..=45).contains(&last.unwrap()), "behind 9 of its own and about 30: {last:?}");
-    assert_eq!(queue.place(position + 10, &light), None);
+    assert_eq!(place(&queue, position + 10, &light), None);
 }

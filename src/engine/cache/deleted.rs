@@ -10,9 +10,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::ResultCache;
+use super::{Recent, ResultCache};
 use crate::engine::jobs::job::outcome::stored_result;
-use crate::model::{Digest, JobId};
+use crate::model::{Digest, Fingerprint, JobId};
 use crate::storage::JournalError;
 use crate::storage::journal::{Record, StoredJob};
 
@@ -33,6 +33,15 @@ impl DeletedJobs {
 
     pub(super) fn has(&self, job: JobId) -> bool {
         self.0.contains_key(&job)
+    }
+}
+
+/// Remembers a result, unless its job has been deleted meanwhile.
+pub(super) fn insert_unless_deleted(cache: &ResultCache, fingerprint: Fingerprint, recent: Recent) {
+    let job = recent.result.job;
+    cache.recent.insert(fingerprint, recent);
+    if cache.deleted.has(job) {
+        cache.recent.invalidate(&fingerprint);
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) struct LiveJobs {
 #[derive(Debug)]
 pub(super) struct LiveJob {
     progress: watch::Sender<Progress>,
-    shown: ShownPercent,
+    shown: ReportedPercent,
     /// The part of its client's quota that is reserved for it; `None` for a job that buys nothing.
     quota: Option<Box<dyn QuotaHold>>,
     purchases: Vec<LivePurchase>,
@@ -112,14 +112,14 @@ pub(in crate::engine) struct Progress {
 
 /// The highest percentage of a job that was shown: estimates change, and what is shown never goes back.
 #[derive(Clone, Debug, Default)]
-pub(in crate::engine) struct ShownPercent(Arc<AtomicU8>);
+pub(in crate::engine) struct ReportedPercent(Arc<AtomicU8>);
 
 /// A live job as its client sees it.
 #[derive(Debug)]
 pub(in crate::engine) struct ObservedJob {
     pub(in crate::engine) view: LiveView,
     pub(in crate::engine) progress: watch::Receiver<Progress>,
-    pub(in crate::engine) shown: ShownPercent,
+    pub(in crate::engine) shown: ReportedPercent,
     /// The place in the queue of its first purchase that waits there: 1 for the next.
     pub(in crate::engine) queue_position: Option<usize>,
 }
@@ -150,7 +150,7 @@ pub(in crate::engine) struct KeepAlive {
     job: JobId,
 }
 
-impl ShownPercent {
+impl ReportedPercent {
     /// Returns this percentage, or the one that was shown before if that is higher.
     pub(in crate::engine) fn show(&self, percent: u8) -> u8 {
         self.0.fetch_max(percent, Ordering::Relaxed).max(percent)
@@ -231,7 +231,7 @@ impl LiveJobs {
     }
 
     fn insert(&mut self, job: JobId, quota: Box<dyn QuotaHold>, purchases: Vec<LivePurchase>) {
-        let (progress, shown) = (watch::Sender::default(), ShownPercent::default());
+        let (progress, shown) = (watch::Sender::default(), ReportedPercent::default());
         self.jobs.insert(job, LiveJob { progress, shown, quota: Some(quota), purchases, refetched: None });
     }
 }
@@ -337,17 +337,12 @@ impl Driver {
         let is_new = effects.is_some();
         if let Some(effects) = effects {
             let mark = Some(self.cache.waiters.mark_refetched(job));
-            let (progress, shown) = (watch::Sender::default(), ShownPercent::default());
+            let (progress, shown) = (watch::Sender::default(), ReportedPercent::default());
             let live = LiveJob { progress, shown, quota: None, purchases, refetched: mark };
             state.live.jobs.insert(job, live);
             self.carry_out(&mut state, effects);
         }
         joined(self, &state, record, is_new).ok_or(Failure::Stopping)
-    }
-
-    /// Returns a live job of a client; `None` when there is no such job.
-    pub(in crate::engine) fn view(&self, client: &ClientId, job: JobId) -> Option<ObservedJob> {
-        observed(&self.lock(), client, job)
     }
 
     /// Returns those of these jobs of a client that are live.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::OnUnknown;
-use crate::model::{Catalogue, Choices, Cost, JobResult, Size, Task, Usage, Usd};
+use crate::model::{Catalogue, Choices, Cost, Size, Task, Usage, Usd};
 use crate::polling::latency::LatencyClass;
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
@@ -39,17 +39,8 @@ impl Rules {
         self.catalogue.find(&record.model).map(|model| model.price.of(pictures, usage))
     }
 
-    /// Returns what a result has cost: its pictures, and those that are missing and may have been bought. `None` for a model
-    /// that is not in the catalogue.
-    pub(in crate::engine) fn cost_of(&self, result: &JobResult) -> Option<Cost> {
-        let price = self.catalogue.find(&result.model)?.price;
-        let missing = result.missing.iter().filter(|missing| missing.failure.may_have_been_bought());
-        let missing: usize = missing.map(|missing| usize::from(missing.pictures)).sum();
-        let made = price.cost(result.pictures.len(), result.usage.as_ref());
-        Some(if missing == 0 { made } else { made + price.cost(missing, None) })
-    }
-
-    /// Returns what a stored job without pictures may have cost. `None` as [`Rules::cost_of`], unless nothing was bought.
+    /// Returns what a stored job without pictures may have cost. `None` for a model that is not in the
+    /// catalogue, unless nothing was bought.
     pub(in crate::engine) fn cost_of_failed(&self, stored: &StoredJob) -> Option<Cost> {
         let bought = stored.purchases.iter().filter(|purchase| match &purchase.state {
             StoredState::Failed { failure, .. } => failure.may_have_been_bought(),

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::view::{JobSummary, stored, stored_state, summary, summary_of_live, unreadable};
 use crate::engine::Engine;
+use crate::engine::driver::Driver;
 use crate::model::{ClientId, Failure, JobId};
 use crate::storage::journal::StoredJob;
 
@@ -64,7 +65,7 @@ impl Engine {
             let read = self.driver.services.journal.client_jobs(client.clone(), behind, CHUNK).await;
             let Some(jobs) = read.map_err(|error| unreadable(&error))? else { return Ok(None) };
             let is_last = jobs.len() < CHUNK;
-            for job in self.summaries(client, jobs).await? {
+            for job in summaries(&self.driver, client, jobs).await? {
                 if page.jobs.len() == limit || looked_at == LOOKED_AT_MAX {
                     page.has_more = true;
                     return Ok(Some(page));
@@ -80,23 +81,23 @@ impl Engine {
             }
         }
     }
+}
 
-    async fn summaries(&self, client: &ClientId, jobs: Vec<StoredJob>) -> Result<Vec<JobSummary>, Failure> {
-        let driver = &self.driver;
-        let live = driver.views(client, jobs.iter().map(|job| job.record.id));
-        let mut summaries = Vec::with_capacity(jobs.len());
-        for mut job in jobs {
-            if let Some(observed) = live.get(&job.record.id) {
-                summaries.push(summary_of_live(driver, observed));
-                continue;
-            }
-            if job.end().is_none() {
-                let Some(now) = stored(driver, client, job.record.id).await? else { continue };
-                job = now;
-            }
-            let state = stored_state(driver, &job);
-            summaries.push(summary(&job.record, state));
+/// Returns the jobs as they are now.
+async fn summaries(driver: &Driver, client: &ClientId, jobs: Vec<StoredJob>) -> Result<Vec<JobSummary>, Failure> {
+    let live = driver.views(client, jobs.iter().map(|job| job.record.id));
+    let mut summaries = Vec::with_capacity(jobs.len());
+    for mut job in jobs {
+        if let Some(observed) = live.get(&job.record.id) {
+            summaries.push(summary_of_live(driver, observed));
+            continue;
         }
-        Ok(summaries)
+        if job.end().is_none() {
+            let Some(now) = stored(driver, client, job.record.id).await? else { continue };
+            job = now;
+        }
+        let state = stored_state(driver, &job);
+        summaries.push(summary(&job.record, state));
     }
+    Ok(summaries)
 }

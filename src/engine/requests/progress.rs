@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::engine::Engine;
+use super::waiter::Waiter;
 use crate::engine::driver::{Driver, ObservedJob};
 use crate::engine::jobs::OpenPurchase;
 use crate::engine::jobs::rules::class_of;
-use crate::model::{Cost, JobId, JobResult, Timestamp};
+use crate::model::{Cost, Timestamp};
 use crate::storage::journal::JobRecord;
 
 /// The highest percentage of a job that is not complete.
@@ -23,10 +23,25 @@ pub(crate) struct JobProgress {
     pub(crate) queue_position: Option<usize>,
 }
 
-impl Engine {
-    /// Returns what a result has cost; `None` when its model is not in the catalogue any more.
-    pub(crate) fn cost(&self, result: &JobResult) -> Option<Cost> {
-        self.driver.cache.rules.cost_of(result)
+/// What is expected of a job that a request waits for; nothing once the job has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct JobForecast {
+    /// The time until it is done; `None` where nothing is known of that.
+    pub(crate) left: Option<Duration>,
+    /// The estimate of the catalogue.
+    pub(crate) cost: Option<Cost>,
+}
+
+impl JobForecast {
+    pub(crate) fn of(waiter: &Waiter) -> Self {
+        let driver = &waiter.driver;
+        let now = driver.now().instant;
+        let (live, cost) =
+            driver.read(|jobs| (jobs.table.of_any_client(waiter.job(), now), jobs.expected_cost(waiter.job())));
+        Self {
+            left: live.and_then(|live| time_left(driver, &live.record, &live.open)),
+            cost: cost.map(|(_, usd)| Cost { usd, estimated: true }),
+        }
     }
 }
 
@@ -37,13 +52,6 @@ pub(super) fn progress(driver: &Driver, observed: &ObservedJob) -> JobProgress {
     let now = driver.services.clock.now();
     let percent = left.map(|left| shown.show(percent(now.since(view.record.created), left)));
     JobProgress { expected: left.map(|left| now.plus(left)), percent, queue_position: *queue_position }
-}
-
-/// Returns the time until a live job is expected to be done; `None` when nothing is known of that.
-pub(super) fn expected(driver: &Driver, job: JobId) -> Option<Duration> {
-    let now = driver.now().instant;
-    let live = driver.read(|jobs| jobs.table.of_any_client(job, now))?;
-    time_left(driver, &live.record, &live.open)
 }
 
 /// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.

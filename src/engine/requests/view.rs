@@ -83,7 +83,7 @@ impl Engine {
     ///
     /// [`Failure::JournalUnavailable`] when the journal cannot be read.
     pub(crate) async fn view(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
-        if let Some(observed) = self.driver.view(client, job) {
+        if let Some(observed) = self.driver.views(client, [job]).remove(&job) {
             return Ok(Some(view_of_live(&self.driver, observed)));
         }
         let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
@@ -147,7 +147,7 @@ async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobVi
 /// intact is not looked at.
 pub(super) fn stored_state(driver: &Driver, stored: &StoredJob) -> JobState {
     if let Some(result) = stored_result(stored) {
-        let (cost, purchases) = (driver.cache.rules.cost_of(&result), result.purchases.clone());
+        let (cost, purchases) = (driver.cache.rules.catalogue.cost_of(&result), result.purchases.clone());
         let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::new(result)) };
         return JobState { status, cost, purchases };
     }

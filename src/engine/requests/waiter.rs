@@ -1,25 +1,23 @@
 //! Waiting for a job: one waiter a request.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::progress::expected;
 use crate::engine::cache::StoredAnswer;
 use crate::engine::cache::waiters::CountedWaiter;
 use crate::engine::driver::start_time::missed_start;
 use crate::engine::driver::{Driver, Joined, KeepAlive, Progress};
 use crate::engine::jobs::{JobStage, PaymentStatus};
 use crate::engine::reuse::AnswerSource;
-use crate::model::{Cost, Failure, JobId, JobResult, PurchaseResult, UpstreamId, Usd, Webhook};
+use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId, Usd, Webhook};
 use crate::storage::journal::{Durability, JobRecord, Record};
 
 /// One request that waits for a job. Dropping it removes the waiter and cancels nothing that is paid for.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    driver: Arc<Driver>,
+    pub(super) driver: Arc<Driver>,
     job: JobId,
     origin: AnswerSource,
     progress: watch::Receiver<Progress>,
@@ -108,17 +106,6 @@ impl Waiter {
     /// Whether any purchase of the job is, or may be, bought.
     pub(crate) fn is_bought(&self) -> bool {
         self.driver.read(|jobs| jobs.table.payment(self.job)) != PaymentStatus::NotBought
-    }
-
-    /// Returns the time until the job is expected to be done; `None` when it has ended, or nothing is known of that.
-    pub(crate) fn expected(&self) -> Option<Duration> {
-        expected(&self.driver, self.job)
-    }
-
-    /// Returns what the job is expected to cost; `None` when it has ended.
-    pub(crate) fn expected_cost(&self) -> Option<Cost> {
-        let (_, usd) = self.driver.read(|jobs| jobs.expected_cost(self.job))?;
-        Some(Cost { usd, estimated: true })
     }
 
     /// Waits for the outcome, at most until `deadline`.

@@ -10,7 +10,8 @@ use super::names::{OperatorAliases, candidates, likeness};
 use super::parameters::{Parameters, TaskSpec, check_auto};
 use super::size_rule::SizeRule;
 use crate::model::ids::ModelId;
-use crate::model::money::Price;
+use crate::model::money::{Cost, Price};
+use crate::model::outcome::JobResult;
 use crate::model::request::{ApiKind, Task};
 
 /// All models, as listed in `config/models.toml`.
@@ -38,6 +39,16 @@ impl Catalogue {
         let has_alias = |model: &&Model| model.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name));
         let of_operator = || self.operator_aliases.get(name).and_then(by_id);
         by_id(name).or_else(of_operator).or_else(|| self.models.iter().find(has_alias))
+    }
+
+    /// Returns what a result has cost: its pictures, and those that are missing and may have been bought. `None` for a model
+    /// that is not in the catalogue.
+    pub(crate) fn cost_of(&self, result: &JobResult) -> Option<Cost> {
+        let price = self.find(&result.model)?.price;
+        let missing = result.missing.iter().filter(|missing| missing.failure.may_have_been_bought());
+        let missing: usize = missing.map(|missing| usize::from(missing.pictures)).sum();
+        let made = price.cost(result.pictures.len(), result.usage.as_ref());
+        Some(if missing == 0 { made } else { made + price.cost(missing, None) })
     }
 
     /// Returns the one of some models whose id is most like a name that no model has; the newest of equals.

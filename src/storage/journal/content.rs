@@ -23,6 +23,7 @@ impl PictureBytes {
         Self { digest, bytes, _memory: memory.map(Arc::new) }
     }
 
+    #[cfg(test)]
     pub(crate) fn digest(&self) -> Digest {
         self.digest
     }

@@ -54,4 +54,5 @@ def main():
     (folder / "huge.png").write_bytes(noise(3200, 2400))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::document::{self, Asked};
 use super::{TIMEOUT, http, in_background, output, picture};
 
 /// A multipart edit as a plain value, so that it can be sent again.
@@ -185,7 +186,7 @@ impl PendingAnswer {
     fn to(request: RequestBuilder) -> Self {
         let (arrived, first_bytes) = oneshot::channel();
         let task = in_background(async move {
-            Answer::of(request.send().await?, || {
+            Answer::of(request, || {
                 let _ = arrived.send(());
             })
             .await
@@ -228,10 +229,14 @@ impl Answer {
     }
 
     pub(super) async fn try_to(request: RequestBuilder) -> reqwest::Result<Self> {
-        Self::of(request.send().await?, || ()).await
+        Self::of(request, || ()).await
     }
 
-    async fn of(mut response: reqwest::Response, at_first_bytes: impl FnOnce()) -> reqwest::Result<Self> {
+    async fn of(request: RequestBuilder, at_first_bytes: impl FnOnce()) -> reqwest::Result<Self> {
+        let (client, request) = request.build_split();
+        let request = request?;
+        let asked = Asked { method: request.method().clone(), path: request.url().path().to_owned() };
+        let mut response = client.execute(request).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut bytes = Vec::new();
         let mut at_first_bytes = Some(at_first_bytes);
@@ -241,6 +246,7 @@ impl Answer {
                 notify();
             }
         }
+        document::check(&asked, status, &headers, &bytes);
         output::keep("answers", &[format!("{status} {headers:?}\n").as_bytes(), &bytes].concat());
         Ok(Self { status, headers, bytes })
     }

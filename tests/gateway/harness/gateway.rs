@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use super::document::{self, Asked};
 use super::{ADMIN_TOKEN, ALICE, Answer, BOB, Client, UPSTREAM_KEY, Upstream, http, in_background, output};
 
 /// A running gateway.
@@ -123,7 +124,10 @@ impl Gateway {
 /// Status and text of a page.
 pub(super) async fn page(origin: &str, path: &str) -> (u16, String) {
     let answer = http().get(format!("{origin}{path}")).send().await.unwrap();
-    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let text = answer.text().await.unwrap();
+    let path = path.split('?').next().unwrap_or(path).to_owned();
+    document::check(&Asked { method: Method::GET, path }, status, &headers, text.as_bytes());
     output::keep("pages", text.as_bytes());
     (status, text)
 }
