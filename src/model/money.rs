@@ -59,15 +59,13 @@ impl Price {
 
     /// The same, and whether it is the estimate.
     pub(crate) fn cost(&self, pictures: usize, usage: Option<&Usage>) -> Cost {
-        match (usage, self.input_usd_per_million_tokens, self.output_usd_per_million_tokens) {
-            (Some(usage), Some(input), Some(output)) => {
-                let usd = (tokens(usage.input_tokens) * input + tokens(usage.output_tokens) * output) / 1e6;
-                Cost { usd: Usd(usd), estimated: false }
-            }
-            _ => {
-                let usd = self.estimate_usd_per_picture * f64::from(u32::try_from(pictures).unwrap_or(u32::MAX));
-                Cost { usd: Usd(usd), estimated: true }
-            }
+        let by_tokens = (usage, self.input_usd_per_million_tokens, self.output_usd_per_million_tokens);
+        if let (Some(usage), Some(input), Some(output)) = by_tokens {
+            let usd = (tokens(usage.input_tokens) * input + tokens(usage.output_tokens) * output) / 1e6;
+            Cost { usd: Usd(usd), estimated: false }
+        } else {
+            let usd = self.estimate_usd_per_picture * f64::from(u32::try_from(pictures).unwrap_or(u32::MAX));
+            Cost { usd: Usd(usd), estimated: true }
         }
     }
 

@@ -55,12 +55,11 @@ pub(super) fn log_end(ended: &EndedPurchase) {
 
 /// Logs that the upstream has accepted a purchase, and when it is expected to be done.
 pub(super) fn log_accepted(purchase: PurchaseId, account: &AccountId, expected: Option<Duration>) {
-    match expected {
-        Some(expected) => {
-            let seconds = expected.as_secs_f64().ceil();
-            tracing::info!(%purchase, %account, "purchase accepted; expected in {seconds} s");
-        }
-        None => tracing::info!(%purchase, %account, "purchase accepted; nothing is known of its time yet"),
+    if let Some(expected) = expected {
+        let seconds = expected.as_secs_f64().ceil();
+        tracing::info!(%purchase, %account, "purchase accepted; expected in {seconds} s");
+    } else {
+        tracing::info!(%purchase, %account, "purchase accepted; nothing is known of its time yet");
     }
 }
 

@@ -141,7 +141,7 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
             Err(SubmitError::NotSent { .. }) => permit.not_sent(),
             // No evidence for the budget.
             Err(SubmitError::Rejected(_) | SubmitError::FormatRefused { .. } | SubmitError::Unknown { .. }) => {
-                drop(permit)
+                drop(permit);
             }
         }
     }

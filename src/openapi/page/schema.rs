@@ -29,7 +29,7 @@ pub(super) fn kind(schema: &Value) -> String {
     let names = match &schema["type"] {
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
         Value::String(name) => name.clone(),
-        _ => "any".to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => "any".to_owned(),
     };
     let mut text = match names.as_str() {
         "array" => format!("list of {}", kind(&schema["items"])),

@@ -253,7 +253,7 @@ mod tests {
     fn numbers_repeat_by_their_seed() {
         let take = |seed| {
             let mut numbers = Numbers::new(seed);
-            [numbers.next(), numbers.next(), numbers.between(5.0, 6.0)]
+            vec![numbers.next(), numbers.next(), numbers.between(5.0, 6.0)]
         };
         assert_eq!(take(1), take(1));
         assert_ne!(take(1), take(2));

@@ -28,7 +28,7 @@ fn key(client: &str, number: u128) -> StoredKey {
 }
 
 /// A journal, and the clients in it as a gateway and as a command see them.
-async fn opened(directory: &Path) -> (Arc<dyn journal::Journal>, Arc<dyn ClientStore>, Arc<dyn ClientStore>) {
+fn opened(directory: &Path) -> (Arc<dyn journal::Journal>, Arc<dyn ClientStore>, Arc<dyn ClientStore>) {
     let path = directory.join("journal.sqlite");
     assert!(matches!(open(&path), Err(ClientStoreError::Missing(_))));
     let journal = journal::open(&path).unwrap();
@@ -38,7 +38,7 @@ async fn opened(directory: &Path) -> (Arc<dyn journal::Journal>, Arc<dyn ClientS
 #[tokio::test]
 async fn what_one_program_changes_the_other_sees_by_the_revision() {
     let directory = tempfile::tempdir().unwrap();
-    let (journal, gateway, command) = opened(directory.path()).await;
+    let (journal, gateway, command) = opened(directory.path());
     let before = gateway.revision().unwrap();
     let create = Change::CreateKey { client: client("alice"), key: key("alice", 1) };
     command.change(&create, Actor::CommandLine, NOW).unwrap();
@@ -63,7 +63,7 @@ async fn what_one_program_changes_the_other_sees_by_the_revision() {
 #[tokio::test]
 async fn a_name_has_one_key_until_that_is_rotated_or_ended() {
     let directory = tempfile::tempdir().unwrap();
-    let (_journal, store, _) = opened(directory.path()).await;
+    let (_journal, store, _) = opened(directory.path());
     let change = |change: Change, at| store.change(&change, Actor::Admin, at);
     let create = |number| Change::CreateKey { client: client("alice"), key: key("alice", number) };
     change(create(1), NOW).unwrap();
@@ -97,7 +97,7 @@ async fn a_name_has_one_key_until_that_is_rotated_or_ended() {
 #[tokio::test]
 async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
-    let (_journal, store, _) = opened(directory.path()).await;
+    let (_journal, store, _) = opened(directory.path());
     let id = key("alice", 1).id;
     let patch = ClientPatch {
         limits: serde_json::from_str(r#"{"usd_per_day": 2}"#).unwrap(),

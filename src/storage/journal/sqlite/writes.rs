@@ -107,13 +107,7 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime, keep_bytes: bo
                 params![purchase.to_string(), state, json(failure), at.millis(), sql_millis(now)],
             )
         }
-        Record::Delivered { job, at } => change(
-            to,
-            "UPDATE jobs SET delivered_ms = ifnull(delivered_ms, ?2),
-                             delivered_running_ms = ifnull(delivered_running_ms, ?3)
-             WHERE id = ?1",
-            params![job.to_string(), at.millis(), sql_millis(now)],
-        ),
+        Record::Delivered { job, at } => deliver(to, *job, *at, now),
         Record::Evicted { job } => evict(to, *job, keep_bytes),
         Record::Deleted { job } => {
             evict(to, *job, keep_bytes)?;
@@ -132,6 +126,16 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime, keep_bytes: bo
             params![webhook.to_string(), end.name(), at.millis()],
         ),
     }
+}
+
+fn deliver(to: &Connection, job: JobId, at: Timestamp, now: RunningTime) -> rusqlite::Result<()> {
+    change(
+        to,
+        "UPDATE jobs SET delivered_ms = ifnull(delivered_ms, ?2),
+                         delivered_running_ms = ifnull(delivered_running_ms, ?3)
+         WHERE id = ?1",
+        params![job.to_string(), at.millis(), sql_millis(now)],
+    )
 }
 
 /// Writes the upstream's id of a purchase whose acceptance was not written, unless another purchase has that id.
