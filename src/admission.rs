@@ -245,8 +245,8 @@ fn past_purchases(used: Vec<UsedQuota>, catalogue: &Catalogue) -> HashMap<Client
     let mut past: HashMap<ClientId, Vec<PastPurchase>> = HashMap::new();
     for spent in used {
         let model = catalogue.find(&spent.model);
-        let usd = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
-        let purchase = PastPurchase { requested: spent.created, pictures: spent.pictures, usd };
+        let price = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
+        let purchase = PastPurchase { requested: spent.created, pictures: spent.pictures, usd: price };
         past.entry(spent.client).or_default().push(purchase);
     }
     past

@@ -253,12 +253,11 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
 async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen()?;
-    let reloading = reload_on_signal(gateway.administration.clone())?;
+    reload_on_signal(&gateway)?;
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}
     }
-    reloading.abort();
     let mut stopping = std::pin::pin!(gateway.stop());
     tokio::select! {
         biased;
@@ -272,14 +271,16 @@ async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
 }
 
 /// Reads the configuration again with every SIGHUP.
-fn reload_on_signal(administration: Administration) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
-    Ok(tokio::spawn(async move {
+    let administration = gateway.administration.clone();
+    gateway.lifecycle.spawn_service("reload", async move {
         while hangups.recv().await.is_some() {
             // The outcome is in the log.
             let _ = administration.reload(Actor::Signal).await;
         }
-    }))
+    });
+    Ok(())
 }
 
 /// Fails when a key is missing without which `serve` is of no use. A client key may be in the configuration or in the database.

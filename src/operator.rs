@@ -97,7 +97,7 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Returns every route: the router has no others, and the OpenAPI document is compared with this list.
+/// Returns every route: the router has no others, and the `OpenAPI` document is compared with this list.
 fn table(document: &Arc<Document>) -> Vec<Route<Sources>> {
     let [json, page] = [Arc::clone(document), Arc::clone(document)];
     vec![

@@ -38,7 +38,7 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     ])
 });
 
-/// Returns the routes of the page; the OpenAPI document is compared with them.
+/// Returns the routes of the page; the `OpenAPI` document is compared with them.
 pub(super) fn table() -> Vec<Route<AdminState>> {
     vec![
         Route::get("/admin", show),

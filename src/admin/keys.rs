@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::admission::Spent;
 use crate::config::{
-    ClientLimits, ClientsConfig, LimitPatch, Secret, WEIGHT_DEFAULT, check_name, check_weight, digest_of_key, mint_key,
-    model_ids,
+    ClientLimits, ClientsConfig, LimitOverrides, LimitPatch, Secret, WEIGHT_DEFAULT, check_name, check_weight,
+    digest_of_key, mint_key, model_ids,
 };
 use crate::model::{Catalogue, ClientId, KeyId, Timestamp, Usd};
 use crate::storage::clients::{Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey};
@@ -42,6 +42,7 @@ impl KeyProblem {
 
 /// What the operator decides about a key. Only what is `Some` is changed; a new key has the defaults for the rest.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct KeyTerms {
     pub(crate) limits: LimitPatch,
     pub(crate) weight: Option<f64>,
@@ -69,7 +70,8 @@ impl KeyRules<'_> {
         self.require_not_configured(name)?;
         let patch = self.check(terms)?;
         let name = ClientId(name.into());
-        let mut client = StoredClient { name: name.clone(), weight: None, limits: Default::default(), models: None };
+        let mut client =
+            StoredClient { name: name.clone(), weight: None, limits: LimitOverrides::default(), models: None };
         patch.limits.apply(&mut client.limits);
         client.weight = patch.weight;
         client.models = patch.models.flatten();

@@ -119,7 +119,6 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     // Without a referrer, browsers send `Origin: null` with the forms of the page, which are then not known from those of others.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert("x-frame-options", HeaderValue::from_static("DENY"));
     response
 }
 
@@ -420,7 +419,6 @@ mod tests {
         for response in
             [whole("0123", Some(&outcome), &content), login(StatusCode::UNAUTHORIZED, Some(HOSTILE)), off(HOSTILE)]
         {
-            assert_eq!(response.headers()["x-frame-options"], "DENY");
             assert_eq!(response.headers()[REFERRER_POLICY], "same-origin");
             let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
             assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");

@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_hours(1);
 const AUDIT_LINES: usize = 100;
 const AUDIT_LINES_MAX: usize = 1000;
 
-/// Returns the routes of the API; the OpenAPI document is compared with them.
+/// Returns the routes of the API; the `OpenAPI` document is compared with them.
 pub(super) fn table() -> Vec<Route<AdminState>> {
     vec![
         Route::get("/admin/keys", list),
@@ -82,6 +82,7 @@ type Body = Result<Bytes, BytesRejection>;
 /// What is sent of a key.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 struct KeyBody {
     name: Option<String>,
     limits: LimitPatch,

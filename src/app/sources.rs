@@ -69,7 +69,8 @@ impl Modules {
             (!self.engine.has_room(), "the disk is full; nothing is bought until space is free"),
         ]
         .into_iter()
-        .filter_map(|(applies, reason)| applies.then(|| reason.to_owned()))
+        .filter(|(applies, _)| *applies)
+        .map(|(_, reason)| reason.to_owned())
         .collect();
         not_ready.extend(no_account_can_buy(&upstream));
         let recent = self.recent.snapshot();

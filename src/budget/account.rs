@@ -225,9 +225,10 @@ impl Account {
         }
         self.known.readiness.obstacle().or_else(|| {
             let cooldown = self.cooldowns.account().filter(|cooldown| cooldown.is_active(now))?;
-            Some(match cooldown.reason {
-                Failure::BalanceExhausted { .. } => "the account has no credit left at the upstream; add credit",
-                _ => "the upstream refuses the key; replace it",
+            Some(if let Failure::BalanceExhausted { .. } = cooldown.reason {
+                "the account has no credit left at the upstream; add credit"
+            } else {
+                "the upstream refuses the key; replace it"
             })
         })
     }

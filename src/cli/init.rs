@@ -22,11 +22,13 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 64;
 const KEY_VARIABLE: &str = "GPTPROTO_API_KEY";
 
+const CONFIG_HELP: &str =
+    "Configuration file to write [env: GATEWAY_CONFIG] [default: in the user's configuration folder]";
+
 /// Arguments of `init`.
 #[derive(Args, Debug)]
 pub struct InitArguments {
-    /// Configuration file to write [env: GATEWAY_CONFIG] [default: in the user's configuration folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
     /// Name of the first client: letters, digits and - _ . @
     #[arg(long, value_name = "NAME", default_value = "me")]
@@ -34,8 +36,7 @@ pub struct InitArguments {
     /// Another address of the service, such as that of `simulate`
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// Ask nothing: the upstream key comes from GPTPROTO_API_KEY, and no file is replaced
-    #[arg(long)]
+    #[arg(long, help = "Ask nothing: the upstream key comes from GPTPROTO_API_KEY, and no file is replaced")]
     non_interactive: bool,
 }
 

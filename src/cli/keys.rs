@@ -142,6 +142,7 @@ impl TermArguments {
 }
 
 /// Reads a limit, where `default` is that of the configuration.
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 fn limit<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<Option<T>>, CommandError> {
     match text {
         None => Ok(None),
@@ -237,7 +238,12 @@ fn new_key_text(
     let (key, old) = match change {
         Change::CreateKey { key, .. } => (key, None),
         Change::RotateKey { new, key, grace_ends } => (new, Some((key, grace_ends))),
-        _ => return Err(CommandError::new("no key was made")),
+        Change::UpdateKey { .. }
+        | Change::RevokeKey { .. }
+        | Change::PauseAccount(_)
+        | Change::ResumeAccount(_)
+        | Change::Request(_)
+        | Change::Note { .. } => return Err(CommandError::new("no key was made")),
     };
     if json {
         let mut view = view(config, gateway, &key.id.to_string())?;

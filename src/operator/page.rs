@@ -46,7 +46,9 @@ pub(super) fn render(view: &View) -> String {
         }
         if let Some(rows) = attribute(tag, "data-list").and_then(|key| view.lists.get(key)) {
             let is_list = tag.starts_with("<ul");
-            rows.iter().for_each(|row| if is_list { write_note(&mut page, row) } else { write_row(&mut page, row) });
+            for row in rows {
+                if is_list { write_note(&mut page, row) } else { write_row(&mut page, row) }
+            }
         }
         chart = attribute(tag, "data-chart").and_then(|key| view.charts.get(key)).or(chart);
         rest = after;
@@ -155,7 +157,9 @@ fn write_chart(page: &mut String, chart: &Chart) {
         let _ = write!(page, "<th scope=\"col\" class=\"number\">{}</th>", escaped(&one.name));
     }
     page.push_str("</tr></thead><tbody>");
-    rows.iter().for_each(|row| write_row(page, row));
+    for row in rows {
+        write_row(page, row);
+    }
     page.push_str("</tbody></table></div></details>");
 }
 

@@ -179,6 +179,7 @@ impl StoredKey {
 
 /// A change.
 #[derive(Clone, Debug)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) enum Change {
     /// Makes a client with its first key. A client of this name that has no valid key is replaced.
     CreateKey {
@@ -229,6 +230,7 @@ pub(crate) struct StoredCommand {
 
 /// A change of a client: only what is `Some`.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct ClientPatch {
     pub(crate) limits: LimitPatch,
     pub(crate) weight: Option<f64>,

@@ -125,6 +125,7 @@ fn as_text<S: Serializer>(text: &impl ToString, serializer: S) -> Result<S::Ok, 
     serializer.serialize_str(&text.to_string())
 }
 
+#[expect(clippy::ref_option, reason = "serde passes the field itself")]
 fn as_text_or_null<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
     text.as_deref().serialize(serializer)
 }

@@ -44,7 +44,7 @@ object observation observed observer of off offset ok on once one only open open
 ordering orientation origin orphan orphans other out outcome outgoing outline outlook output outstanding over override overview own owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial particle parts password past patch path pattern pause payment peak peer pending per percent percentile period
-permanent permission persist persisted persistence phase pick picture piece pipe pixel placeholder plain plan planner planning playground png point
+permanent permission persist persisted persistence phase pick picture piece pipe pixel placeholder plain plan planner planning playground plug png point
 policy polled poller polling pool port position post predicate predicted prefer preference prefix prepared presign
 pressure preview previous price priced pricing primary printer prior priority private probe probing problem process
 processing producer production profile program progress progressive project property proto protocol provider proxy pruned public

@@ -96,7 +96,7 @@ test("an edit: controls of the model, progress, the result, the same again from 
   await beingMade(page);
   await shot(page, "working");
   await assertAccessible(page, "while a picture is made");
-  await result(page).waitFor({ timeout: 30_000 });
+  await result(page).waitFor({ timeout: 60_000 });
   await shot(page, "result");
   await assertAccessible(page, "a result");
   assert.match(await page.title(), /Done/);
@@ -129,7 +129,7 @@ test("code and clipboard: the command line asks for the very same, and gets the 
   const prompt = `it's "snow" & $HOME; \\ \`ice\``;
   await field(page, "combobox", "Quality").selectOption("low");
   await edit(page, prompt);
-  await result(page).waitFor({ timeout: 20_000 });
+  await result(page).waitFor({ timeout: 40_000 });
   const card = page.getByRole("article").first();
   await card.getByText("As code").click();
   const code = await card.getByLabel("Code").textContent();
@@ -153,14 +153,14 @@ test("edit again sends the result's own address, and its code says so", async ()
   const watched = await playground();
   const { page } = watched;
   await edit(page, "paint it in oil");
-  await result(page).waitFor({ timeout: 20_000 });
+  await result(page).waitFor({ timeout: 40_000 });
   await field(page, "button", "Edit again").click();
   await field(page, "textbox", "Prompt").fill("and now by moonlight");
   const sending = page.waitForRequest((request) => request.method() === "POST");
   await field(page, "button", "Edit").click();
   const body = (await sending).postDataJSON();
   assert.match(body.images[0].image_url, /\/v1\/results\/pred_/);
-  await page.getByRole("img", { name: "Result: and now by moonlight" }).waitFor({ timeout: 20_000 });
+  await page.getByRole("img", { name: "Result: and now by moonlight" }).waitFor({ timeout: 40_000 });
   const card = page.getByRole("article").first();
   await card.getByText("As code").click();
   const code = card.getByLabel("Code");
@@ -186,8 +186,8 @@ test("leaving the page loses nothing", async () => {
   const other = await context.newPage();
   await other.goto(`${gateway.api}/#key=${SANDBOX_KEY}`);
   await other.getByRole("article").getByRole("progressbar").waitFor();
-  await result(page).waitFor({ timeout: 30_000 });
-  await result(other).waitFor({ timeout: 30_000 });
+  await result(page).waitFor({ timeout: 60_000 });
+  await result(other).waitFor({ timeout: 60_000 });
   assert.equal(await page.getByRole("slider", { name: /Before and after/ }).count(), 1, "the input is remembered for the comparison");
   assertClean(watched);
   await watched.close();
@@ -199,7 +199,7 @@ test("a lost connection is said, and the job is found again when the gateway is 
   await edit(page, "a job that outlasts a lost connection");
   await beingMade(page);
   await context.setOffline(true);
-  await page.getByText(/connection broke|does not answer/i).first().waitFor({ timeout: 30_000 });
+  await page.getByText(/connection broke|does not answer/i).first().waitFor({ timeout: 60_000 });
   await context.setOffline(false);
   await result(page).waitFor({ timeout: 40_000 });
   await watched.close();
@@ -210,10 +210,10 @@ test("the plug: a broken connection is not paid twice, and the page says what th
   const { page } = watched;
   const before = await bought();
   await field(page, "button", "Pull the plug").click();
-  await page.getByText("Connection broken after").waitFor({ timeout: 30_000 });
+  await page.getByText("Connection broken after").waitFor({ timeout: 90_000 });
   await shot(page, "plug-broken");
   const verdict = page.getByRole("status").filter({ hasText: "not spent twice" });
-  await verdict.waitFor({ timeout: 40_000 });
+  await verdict.waitFor({ timeout: 60_000 });
   const text = await verdict.innerText();
   assert.match(text, /(joined|hit): (about )?\$0\.\d+ not spent twice/);
   assert.match(text, /x-gateway-cache: (joined|hit)/);
@@ -224,7 +224,7 @@ test("the plug: a broken connection is not paid twice, and the page says what th
   // With an edit that was done before, no connection can be broken in its middle.
   await gateway.scenario({ speed: FAST });
   await edit(page, "done before the plug is pulled");
-  await page.getByRole("img", { name: "Result: done before the plug is pulled" }).waitFor({ timeout: 20_000 });
+  await page.getByRole("img", { name: "Result: done before the plug is pulled" }).waitFor({ timeout: 40_000 });
   const done = await bought();
   await field(page, "button", "Pull the plug").click();
   await page.getByText("Too late: the answer was already here").waitFor();
@@ -287,7 +287,7 @@ test("a mask: brush, rectangle, undo, invert, file; transparent where it is pain
   });
   const mask = Buffer.from(encoded, "base64");
   assert.deepEqual(pixels, [768, 512, 0, 255], "the size of the picture; left transparent, right opaque");
-  await result(page).waitFor({ timeout: 20_000 });
+  await result(page).waitFor({ timeout: 40_000 });
 
   // A mask file of another size is refused with both sizes; one of the same size is taken.
   await page.getByRole("button", { name: /^Draw a mask/ }).click();
@@ -324,7 +324,7 @@ test("a generation of several pictures, and a refusal, say what happened", async
   await field(page, "textbox", "Prompt").fill("three ships at sea");
   await page.getByLabel("Number").fill("3");
   await field(page, "button", "Generate").click();
-  await page.getByRole("img", { name: "Result 1 of 3: three ships at sea" }).waitFor({ timeout: 20_000 });
+  await page.getByRole("img", { name: "Result 1 of 3: three ships at sea" }).waitFor({ timeout: 40_000 });
   await page.getByRole("button", { name: "Picture 2" }).click();
   await page.getByRole("img", { name: "Result 2 of 3: three ships at sea" }).waitFor();
   await page.getByLabel("Number").fill("99");
@@ -344,7 +344,7 @@ test("the gallery: newest first, filters, opening, deleting", async () => {
   for (const prompt of ["a gallery mountain", "a gallery lighthouse", "a gallery harbour"]) {
     await field(page, "textbox", "Prompt").fill(prompt);
     await field(page, "button", "Generate").click();
-    await page.getByRole("img", { name: `Result: ${prompt}` }).waitFor({ timeout: 20_000 });
+    await page.getByRole("img", { name: `Result: ${prompt}` }).waitFor({ timeout: 40_000 });
   }
   const gallery = page.getByRole("region", { name: "Gallery" });
   const tiles = gallery.getByRole("button", { name: /^Open / });
@@ -399,7 +399,7 @@ test("prompts and file names with markup are text", async () => {
   await choose(page, [`${evil.replaceAll("/", "")}.png`]);
   await field(page, "textbox", "Prompt").fill(evil);
   await field(page, "button", "Edit").click();
-  await result(page).waitFor({ timeout: 20_000 });
+  await result(page).waitFor({ timeout: 40_000 });
   await page.getByText("As code").first().click();
   await page.getByRole("region", { name: "Gallery" }).getByRole("button", { name: /^Open / }).first().click();
   await result(page).waitFor();
@@ -433,7 +433,7 @@ test("by keyboard alone", async () => {
   await tabTo("combobox", "Model");
   await tabTo("button", "Generate");
   await page.keyboard.press("Enter");
-  await page.getByRole("img", { name: "Result: a keyboard on a desk" }).waitFor({ timeout: 20_000 });
+  await page.getByRole("img", { name: "Result: a keyboard on a desk" }).waitFor({ timeout: 40_000 });
   await tabTo("button", "Edit again");
   await page.keyboard.press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
@@ -447,7 +447,7 @@ for (const scheme of ["light", "dark"]) {
     const watched = await playground({ scheme, width: 360, height: 740 });
     const { page } = watched;
     await edit(page, `a phone in ${scheme} colours with averyveryveryveryveryveryveryveryverylongword`);
-    await result(page).waitFor({ timeout: 20_000 });
+    await result(page).waitFor({ timeout: 40_000 });
     await page.getByText("As code").first().click();
     await page.getByRole("region", { name: "Gallery" }).getByRole("button", { name: /^Open / }).first().waitFor();
     await assertFits(page, "the playground");
@@ -464,7 +464,7 @@ test("dark on a large screen", async () => {
   const watched = await playground({ scheme: "dark" });
   const { page } = watched;
   await edit(page, "the same picture after sunset");
-  await result(page).waitFor({ timeout: 20_000 });
+  await result(page).waitFor({ timeout: 40_000 });
   await until("the gallery", () => page.getByRole("region", { name: "Gallery" }).getByRole("button", { name: /^Open / }).count());
   await assertAccessible(page, "dark");
   await shot(page, "dark");

@@ -72,35 +72,31 @@ impl ApiError {
 
     /// Returns the technical cause, for the operator.
     fn cause(&self) -> Option<String> {
-        match self {
-            // The message may quote the key or the balance.
-            Self::Failed { failure: Failure::KeyRefused { .. } | Failure::BalanceExhausted { .. }, .. } => None,
-            Self::Failed { failure, .. } => failure.message().map(clean_message),
-            Self::Internal { detail } => Some(clean_message(detail)),
-            _ => None,
+        // The message about a key or a balance may quote it.
+        if let Self::Failed { failure: Failure::KeyRefused { .. } | Failure::BalanceExhausted { .. }, .. } = self {
+            None
+        } else if let Self::Failed { failure, .. } = self {
+            failure.message().map(clean_message)
+        } else if let Self::Internal { detail } = self {
+            Some(clean_message(detail))
+        } else {
+            None
         }
     }
 
     /// Returns how a request with this error ended, and whether it cost money.
     fn ending(&self) -> (RequestOutcome, Payment) {
-        match self {
-            Self::ResponseTimeout { .. } | Self::Restarting { .. } => (RequestOutcome::UnderWay, Payment::UnderWay),
-            Self::Failed { failure: Failure::OutcomeUnknown { .. }, .. } | Self::Internal { .. } => {
-                (RequestOutcome::Unknown, Payment::Unknown)
-            }
-            Self::Failed { failure, .. } if failure.may_have_been_bought() => {
-                (RequestOutcome::Failed, Payment::Possible)
-            }
-            // A limit of the client, or what it asked for itself.
-            Self::Failed {
-                failure:
-                    Failure::LimitExceeded { .. } | Failure::Outpaced { .. } | Failure::KeyReused | Failure::Abandoned,
-                ..
-            } => (RequestOutcome::Refused, Payment::NotBought),
-            Self::Failed { .. } => (RequestOutcome::Failed, Payment::NotBought),
-            error if error.row().status.is_server_error() => (RequestOutcome::Failed, Payment::NotBought),
-            _ => (RequestOutcome::Refused, Payment::NotBought),
+        if let Self::Failed { failure, .. } = self {
+            return ending_of(failure);
         }
+        if let Self::ResponseTimeout { .. } | Self::Restarting { .. } = self {
+            return (RequestOutcome::UnderWay, Payment::UnderWay);
+        }
+        if let Self::Internal { .. } = self {
+            return (RequestOutcome::Unknown, Payment::Unknown);
+        }
+        let is_ours = self.row().status.is_server_error();
+        (if is_ours { RequestOutcome::Failed } else { RequestOutcome::Refused }, Payment::NotBought)
     }
 
     fn add_headers(&self, headers: &mut HeaderMap) {
@@ -162,5 +158,21 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self.report());
         self.add_headers(response.headers_mut());
         response
+    }
+}
+
+/// Returns how a request ended whose job failed, and whether it cost money.
+fn ending_of(failure: &Failure) -> (RequestOutcome, Payment) {
+    if let Failure::OutcomeUnknown { .. } = failure {
+        (RequestOutcome::Unknown, Payment::Unknown)
+    } else if failure.may_have_been_bought() {
+        (RequestOutcome::Failed, Payment::Possible)
+    } else if let Failure::LimitExceeded { .. } | Failure::Outpaced { .. } | Failure::KeyReused | Failure::Abandoned =
+        failure
+    {
+        // A limit of the client, or what it asked for itself.
+        (RequestOutcome::Refused, Payment::NotBought)
+    } else {
+        (RequestOutcome::Failed, Payment::NotBought)
     }
 }

@@ -40,7 +40,7 @@ impl Dialog {
         loop {
             print!("{question} {} ", if default { "[Y/n]" } else { "[y/N]" });
             io::stdout().flush()?;
-            let Some(answer) = self.line()? else {
+            let Some(answer) = line()? else {
                 println!();
                 return Ok(default);
             };
@@ -65,7 +65,7 @@ impl Dialog {
         print!("{question}");
         io::stdout().flush()?;
         let hidden = if self.is_terminal { Some(HiddenInput::begin()?) } else { None };
-        let line = self.line()?;
+        let line = line()?;
         drop(hidden);
         println!();
         if line.as_ref().is_some_and(|line| line.as_bytes().contains(&CTRL_C)) {
@@ -73,30 +73,30 @@ impl Dialog {
         }
         Ok(line.map(|line| Secret::new(line.trim().to_owned())))
     }
+}
 
-    /// Reads a line; `None` at the end of the input.
-    fn line(&mut self) -> io::Result<Option<String>> {
-        let mut bytes = Vec::new();
-        let mut input = io::stdin().lock();
-        loop {
-            let mut byte = [0];
-            if input.read(&mut byte)? == 0 {
-                break;
-            }
-            // Ctrl-C ends a line while it is hidden.
-            bytes.push(byte[0]);
-            if matches!(byte[0], b'\n' | CTRL_C) {
-                break;
-            }
-            if bytes.len() as u64 > LINE_BYTES_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
-            }
+/// Reads a line; `None` at the end of the input.
+fn line() -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    let mut input = io::stdin().lock();
+    loop {
+        let mut byte = [0];
+        if input.read(&mut byte)? == 0 {
+            break;
         }
-        if bytes.is_empty() {
-            return Ok(None);
+        // Ctrl-C ends a line while it is hidden.
+        bytes.push(byte[0]);
+        if matches!(byte[0], b'\n' | CTRL_C) {
+            break;
         }
-        String::from_utf8(bytes).map(Some).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+        if bytes.len() as u64 > LINE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
+        }
     }
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 /// A terminal that does not show what is typed, until it is dropped. Ctrl-C ends the line in place of the process, which would

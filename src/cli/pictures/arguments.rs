@@ -15,6 +15,9 @@ http://127.0.0.1:8787/v1). A sandbox needs no key.
 Exit codes: 0 saved; 1 failed, and nothing was bought; 2 failed or stopped, and it may have cost money, the message says more; \
 64 wrong arguments, nothing was sent.";
 
+const KEY_HELP: &str =
+    "Client key; others on this machine can see arguments, so prefer the environment [env: OPENAI_API_KEY]";
+
 /// Arguments of `edit`.
 #[derive(Args, Debug)]
 #[command(
@@ -107,11 +110,9 @@ pub(super) struct ResultArguments {
 /// Which server is asked, and with which key.
 #[derive(Args, Debug)]
 pub(super) struct ServerArguments {
-    /// Base address of the API [env: OPENAI_BASE_URL]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = "Base address of the API [env: OPENAI_BASE_URL]")]
     pub(super) url: Option<String>,
-    /// Client key; others on this machine can see arguments, so prefer the environment [env: OPENAI_API_KEY]
-    #[arg(long, value_name = "KEY", value_parser = secret)]
+    #[arg(long, value_name = "KEY", value_parser = secret, help = KEY_HELP)]
     pub(super) key: Option<Secret>,
     /// Configuration file whose address is used; see --help of the program
     #[arg(long, value_name = "FILE")]

@@ -18,7 +18,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// For how long a lost connection is tried again.
 const LOST_MAX: Duration = Duration::from_mins(3);
 /// A refusal that says when to come back is obeyed up to this time.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// Refused requests that are sent again.
 const REFUSALS_MAX: u32 = 3;
 

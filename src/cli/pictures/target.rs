@@ -38,12 +38,11 @@ pub(super) fn resolve(arguments: &ServerArguments, environment: &Environment) ->
         let url = variable("OPENAI_BASE_URL").filter(|_| arguments.config.is_none());
         url.map(|url| ("OPENAI_BASE_URL", url))
     });
-    let (base, config) = match given {
-        Some((origin, url)) => (parse(url).map_err(|problem| Failure::usage(format!("{origin}: {problem}")))?, None),
-        None => {
-            let (base, config) = configured(arguments, environment).map_err(Failure::usage)?;
-            (base, Some(Box::new(config)))
-        }
+    let (base, config) = if let Some((origin, url)) = given {
+        (parse(url).map_err(|problem| Failure::usage(format!("{origin}: {problem}")))?, None)
+    } else {
+        let (base, config) = configured(arguments, environment).map_err(Failure::usage)?;
+        (base, Some(Box::new(config)))
     };
     let own = arguments.key.clone();
     let is_own_key = own.is_some() || given.is_some();

@@ -84,6 +84,7 @@ impl LimitOverrides {
 /// A change of some limits of a client: a value of its own, or `None` for that of `[limits]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct LimitPatch {
     #[serde(deserialize_with = "named", skip_serializing_if = "Option::is_none")]
     pub(crate) requests_per_minute: Option<Option<u32>>,
@@ -126,6 +127,7 @@ impl LimitPatch {
 
     /// Changes the limits of a client.
     pub(crate) fn apply(&self, to: &mut LimitOverrides) {
+        #[expect(clippy::option_option, reason = "absent, null and a value are three things")]
         fn change<T>(to: &mut Option<T>, new: Option<Option<T>>) {
             if let Some(new) = new {
                 *to = new;

@@ -12,6 +12,7 @@ use crate::operator::history::{POINTS_MAX, Point, STEP};
 use crate::telemetry::recent::{RequestOutcome, RequestTotals};
 
 /// The size of a chart.
+#[expect(clippy::cast_precision_loss, reason = "it is small")]
 pub(in crate::operator) const WIDTH: f64 = POINTS_MAX as f64;
 pub(in crate::operator) const HEIGHT: f64 = 100.0;
 /// The time of a bar and of a row of the table, in seconds.
@@ -73,7 +74,7 @@ pub(super) fn of(points: &[Point]) -> BTreeMap<&'static str, Chart> {
             "load",
             lines(
                 points,
-                vec![
+                &[
                     ("in flight".to_owned(), "line accent", values(points, |point| whole_number(point.in_flight))),
                     ("queued".to_owned(), "line warn", values(points, |point| whole_number(point.queued))),
                 ],
@@ -84,7 +85,7 @@ pub(super) fn of(points: &[Point]) -> BTreeMap<&'static str, Chart> {
             "pushbacks",
             bars(points, &[("refused calls", "area warn", |point| number(point.pushbacks))], "refused calls", whole),
         ),
-        ("times", lines(points, times(points), |value| duration(value))),
+        ("times", lines(points, &times(points), duration)),
         ("spent", bars(points, &[("spent", "area accent", |point| point.spent_usd)], "spent", dollars)),
         ("saved", bars(points, &[("not spent", "area good", |point| point.saved_usd)], "not spent", dollars)),
     ]
@@ -169,7 +170,7 @@ fn bars(points: &[Point], series: &[(&str, &'static str, Count)], what: &str, wr
 }
 
 /// Draws levels as lines.
-fn lines(points: &[Point], series: Vec<(String, &'static str, Vec<Option<f64>>)>, write: fn(f64) -> String) -> Chart {
+fn lines(points: &[Point], series: &[(String, &'static str, Vec<Option<f64>>)], write: fn(f64) -> String) -> Chart {
     let now = points.last().map_or(0, |point| point.at_s);
     let most = series.iter().flat_map(|(_, _, values)| values).flatten().copied().fold(0.0, f64::max);
     let top = nice(most);

@@ -60,22 +60,10 @@ pub(super) fn write_number(image: &mut RgbImage, number: u32) {
 #[derive(Clone, Copy, Debug)]
 struct Letter {
     rows: [u16; CELL as usize],
-    is_wide: bool,
-    /// It is written over the letter before it.
-    is_mark: bool,
+    /// The number of half cells that it takes; 0: it is written over the letter before it.
+    columns: u32,
     is_space: bool,
     is_right_to_left: bool,
-}
-
-impl Letter {
-    /// Returns the number of half cells that it takes.
-    fn columns(&self) -> u32 {
-        match (self.is_mark, self.is_wide) {
-            (true, _) => 0,
-            (false, true) => 2,
-            (false, false) => 1,
-        }
-    }
 }
 
 /// Returns a letter. What the font lacks is its sign for that.
@@ -90,10 +78,14 @@ fn letter(character: char) -> Letter {
     for (row, bytes) in rows.iter_mut().zip(bytes.chunks_exact(width)) {
         *row = (u16::from(bytes[0]) << 8) | bytes.get(1).map_or(0, |&right| u16::from(right));
     }
+    let columns = match (is_mark(character), is_wide) {
+        (true, _) => 0,
+        (false, true) => 2,
+        (false, false) => 1,
+    };
     Letter {
         rows,
-        is_wide,
-        is_mark: is_mark(character),
+        columns,
         is_space: character == ' ',
         is_right_to_left: matches!(character, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}'),
     }
@@ -131,7 +123,7 @@ fn line_of(text: &str) -> Vec<Letter> {
 }
 
 fn columns_of(letters: &[Letter]) -> u32 {
-    letters.iter().map(Letter::columns).sum()
+    letters.iter().map(|letter| letter.columns).sum()
 }
 
 /// Breaks a text into lines, between words if possible. A text that is too long ends in dots.
@@ -173,7 +165,7 @@ fn fitting(letters: &[Letter], columns: u32) -> usize {
     letters
         .iter()
         .take_while(|letter| {
-            used += letter.columns();
+            used += letter.columns;
             used <= columns
         })
         .count()
@@ -193,7 +185,7 @@ fn turn_right_to_left(line: &mut [Letter]) {
         line[start..end].reverse();
         let mut at = start;
         while at < end {
-            let marks = line[at..end].iter().take_while(|letter| letter.is_mark).count();
+            let marks = line[at..end].iter().take_while(|letter| letter.columns == 0).count();
             let group_end = (at + marks + 1).min(end);
             line[at..group_end].reverse();
             at = group_end;
@@ -206,13 +198,13 @@ fn write(image: &mut RgbImage, letters: &[Letter], left: u32, top: u32, scale: u
     let mut x = left;
     for letter in letters {
         // A mark stands over the letter before.
-        let at = if letter.is_mark { x.saturating_sub(CELL / 2 * scale) } else { x };
+        let at = if letter.columns == 0 { x.saturating_sub(CELL / 2 * scale) } else { x };
         for (row, bits) in (0..).zip(letter.rows) {
             for column in (0..CELL).filter(|column| (bits << column) & 0x8000 != 0) {
                 fill(image, [at + column * scale, top + row * scale, scale, scale], colour);
             }
         }
-        x += letter.columns() * CELL / 2 * scale;
+        x += letter.columns * CELL / 2 * scale;
     }
 }
 
@@ -269,7 +261,7 @@ mod tests {
             let found = letter(character);
             assert!(found.rows != missing && found.rows.iter().any(|row| *row != 0), "{character}");
         }
-        assert_eq!((letter('e').columns(), letter('語').columns(), letter('\u{301}').columns()), (1, 2, 0));
+        assert_eq!((letter('e').columns, letter('語').columns, letter('\u{301}').columns), (1, 2, 0));
         assert_eq!(line_of("a\u{200d}\u{fe0f}\u{7}b").len(), 2, "what has no shape is left out");
     }
 

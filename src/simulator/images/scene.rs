@@ -258,26 +258,26 @@ fn tail(canvas: &mut Canvas<'_>, animal: Animal, coat: &Coat) {
 }
 
 fn head(canvas: &mut Canvas<'_>, animal: Animal, coat: &Coat) {
-    let cat = animal == Animal::Cat;
+    let is_cat = animal == Animal::Cat;
     let ear = Outline::from(-168.0, -40.0).curve([-190.0, -130.0], [-186.0, -220.0], [-164.0, -258.0]);
     let ear = ear.curve([-120.0, -220.0], [-70.0, -170.0], [-30.0, -140.0]);
     both_sides(canvas, &ear, coat.fur);
     let inner = Outline::from(-148.0, -90.0).curve([-166.0, -150.0], [-162.0, -200.0], [-154.0, -222.0]);
     let inner = inner.curve([-120.0, -190.0], [-96.0, -168.0], [-78.0, -150.0]);
-    both_sides(canvas, &inner, if cat { [214, 160, 164] } else { coat.dark });
+    both_sides(canvas, &inner, if is_cat { [214, 160, 164] } else { coat.dark });
     let face = Outline::from(0.0, -158.0)
         .curve([90.0, -160.0], [158.0, -110.0], [168.0, -30.0])
         .curve(
             [176.0, 10.0],
-            if cat { [190.0, 60.0] } else { [236.0, 30.0] },
-            if cat { [140.0, 84.0] } else { [212.0, 46.0] },
+            if is_cat { [190.0, 60.0] } else { [236.0, 30.0] },
+            if is_cat { [140.0, 84.0] } else { [212.0, 46.0] },
         )
-        .curve([150.0, 96.0], [70.0, 118.0], [0.0, if cat { 124.0 } else { 150.0 }])
-        .curve([-70.0, 118.0], [-150.0, 96.0], if cat { [-140.0, 84.0] } else { [-212.0, 46.0] })
-        .curve(if cat { [-190.0, 60.0] } else { [-236.0, 30.0] }, [-176.0, 10.0], [-168.0, -30.0])
+        .curve([150.0, 96.0], [70.0, 118.0], [0.0, if is_cat { 124.0 } else { 150.0 }])
+        .curve([-70.0, 118.0], [-150.0, 96.0], if is_cat { [-140.0, 84.0] } else { [-212.0, 46.0] })
+        .curve(if is_cat { [-190.0, 60.0] } else { [-236.0, 30.0] }, [-176.0, 10.0], [-168.0, -30.0])
         .curve([-158.0, -110.0], [-90.0, -160.0], [0.0, -158.0]);
     canvas.fill(&placed(face), coat.fur, 1.0);
-    if cat {
+    if is_cat {
         for x in [-44.0, 0.0, 44.0] {
             let stripe = Outline::from(x - 9.0, -154.0).lines(&[[x + 9.0, -154.0], [x * 0.8, -84.0]]);
             canvas.fill(&placed(stripe), coat.shade, 1.0);
@@ -292,21 +292,21 @@ fn head(canvas: &mut Canvas<'_>, animal: Animal, coat: &Coat) {
         both_sides(canvas, &cheek, coat.light);
     }
     both_sides(canvas, &Outline::ellipse([-76.0, -32.0], [25.0, 29.0]), coat.eye);
-    if cat {
+    if is_cat {
         both_sides(canvas, &Outline::ellipse([-76.0, -32.0], [9.0, 25.0]), [24, 24, 28]);
     }
     for x in [-68.0, 84.0] {
         canvas.fill(&placed(Outline::ellipse([x, -44.0], [8.0, 9.0])), [255, 255, 255], 0.95);
     }
-    let nose = if cat { [206, 130, 136] } else { [40, 28, 30] };
-    let size = if cat { [17.0, 12.0] } else { [28.0, 19.0] };
-    canvas.fill(&placed(Outline::ellipse([0.0, if cat { 52.0 } else { 82.0 }], size)), nose, 1.0);
+    let nose = if is_cat { [206, 130, 136] } else { [40, 28, 30] };
+    let size = if is_cat { [17.0, 12.0] } else { [28.0, 19.0] };
+    canvas.fill(&placed(Outline::ellipse([0.0, if is_cat { 52.0 } else { 82.0 }], size)), nose, 1.0);
     for side in [-1.0, 1.0] {
         let mouth = Outline::from(0.0, 92.0).curve([side * 8.0, 122.0], [side * 34.0, 122.0], [side * 42.0, 104.0]);
         let mouth = mouth.curve([side * 34.0, 114.0], [side * 10.0, 114.0], [0.0, 86.0]);
-        let raised = if cat { -20.0 } else { 8.0 };
+        let raised = if is_cat { -20.0 } else { 8.0 };
         canvas.fill(&placed(mouth.placed([0.0, raised], [1.0, 1.0])), coat.dark, 0.9);
-        if cat {
+        if is_cat {
             for rise in [-14.0, 0.0, 14.0] {
                 let whisker = Outline::from(side * 60.0, 66.0 + rise * 0.4)
                     .lines(&[[side * 214.0, 58.0 + rise * 1.8], [side * 60.0, 70.0 + rise * 0.4]]);
