@@ -21,6 +21,7 @@ import time
 import urllib.parse
 
 import hypothesis
+import hypothesis.errors
 import requests
 import schemathesis
 from hypothesis import strategies as st
@@ -56,6 +57,15 @@ def data_url(picture):
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 
 
+def addresses(response):
+    """The signed addresses of the pictures in an answer."""
+    try:
+        items = response.json()["data"]
+    except (ValueError, LookupError):
+        return []
+    return [item["url"] for item in items if "url" in item]
+
+
 class Found:
     """What has come back so far, and what was wrong with it. Used by all threads."""
 
@@ -72,7 +82,7 @@ class Found:
             for job in response.headers.get("x-gateway-prediction", []):
                 self.jobs = [*self.jobs[-200:], job]
             if b'"url":"http' in response.content[:1000]:
-                self.addresses = [*self.addresses[-200:], *(item["url"] for item in response.json()["data"])]
+                self.addresses = [*self.addresses[-200:], *addresses(response)]
             for failure in failures:
                 key = (label, response.status_code, failure.title, failure.message[:300])
                 self.failures.setdefault(key, case.as_curl_command()[:1500])
@@ -113,6 +123,10 @@ def real_bodies(path, images):
     as_form = st.fixed_dictionaries({**common, "image": files}, optional=more)
     return st.one_of(st.tuples(st.just("application/json"), as_json), st.tuples(st.just("multipart/form-data"), as_form))
 
+    def no_answer(self, label, error, case):
+        with self.lock:
+            self.failures.setdefault((label, 0, "no answer", repr(error)[:300]), case.as_curl_command()[:1500])
+
 
 class Attack:
     def __init__(self, base, key, found, seed, is_operator=False):
@@ -134,7 +148,11 @@ class Attack:
         session = requests.Session()
         session.trust_env = False
         with session:
-            response = case.call(base_url=self.base, session=session, headers=headers, timeout=REQUEST_TIMEOUT_S)
+            try:
+                response = case.call(base_url=self.base, session=session, headers=headers, timeout=REQUEST_TIMEOUT_S)
+            except requests.RequestException as error:
+                self.found.no_answer(self.label(operation), error, case)
+                return
         failures = []
         try:
             case.validate_response(response, checks=CHECKS)
@@ -156,10 +174,15 @@ class Attack:
                 change(case, data)
             self.check(case, operation, headers)
 
-        one()
+        try:
+            one()
+        except hypothesis.errors.Unsatisfiable:
+            # Nothing in the document can be made invalid, or the key alone.
+            pass
 
     def generated(self, operation, mode, count):
         """Valid or invalid cases. Every other one asks for a job or a result that is there."""
+        jobs, urls = list(self.found.jobs), list(self.found.addresses)
 
         def change(case, data):
             # Keys are generated, too: most cases have the right one. Wrong admin tokens are for the end, because the right one is
@@ -167,11 +190,10 @@ class Attack:
             if self.is_operator or data.draw(st.sampled_from([True, True, True, False])):
                 for name in KEY_HEADERS:
                     case.headers.pop(name, None)
-            known = self.found.jobs
-            if "/predictions/" in operation.path and known and data.draw(st.booleans()):
-                case.path_parameters["id"] = data.draw(st.sampled_from(known))
-            if "/results/" in operation.path and self.found.addresses and data.draw(st.booleans()):
-                address = urllib.parse.urlsplit(data.draw(st.sampled_from(self.found.addresses)))
+            if "/predictions/" in operation.path and jobs and data.draw(st.booleans()):
+                case.path_parameters["id"] = data.draw(st.sampled_from(jobs))
+            if "/results/" in operation.path and urls and data.draw(st.booleans()):
+                address = urllib.parse.urlsplit(data.draw(st.sampled_from(urls)))
                 case.path_parameters["job"], case.path_parameters["index"] = address.path.split("/")[-2:]
                 case.query.update(urllib.parse.parse_qsl(address.query))
 
