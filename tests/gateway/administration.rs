@@ -48,7 +48,7 @@ impl Browser {
         let cookie = cookie.split(';').next().unwrap().to_owned();
         let mut browser = Self { origin: origin.to_owned(), cookie, csrf: String::new() };
         let page = browser.page().await;
-        browser.csrf = page.split("name=csrf value=").nth(1).unwrap()[..64].to_owned();
+        page.split("name=csrf value=").nth(1).unwrap()[..64].clone_into(&mut browser.csrf);
         browser
     }
 

@@ -33,7 +33,7 @@ impl<'a> Schemas<'a> {
         let types: Vec<&str> = match &schema["type"] {
             Value::String(name) => vec![name],
             Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
         };
         if !types.is_empty() && !types.iter().any(|name| is_of(name, value)) {
             return wrong("of another type");
