@@ -61,6 +61,42 @@ pub(crate) struct Budget {
     queue_bytes_max: u64,
 }
 
+/// Whether accounts can buy, as free questions and purchases show it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct AccountReadiness {
+    shared: Arc<Shared>,
+}
+
+impl AccountReadiness {
+    pub(crate) fn of(budget: &Budget) -> Self {
+        Self { shared: Arc::clone(&budget.shared) }
+    }
+
+    /// Records the answer to a free question about an account. Returns what was known before.
+    pub(crate) fn answered(&self, account: &AccountId, readiness: Readiness) -> Readiness {
+        let mut state = self.shared.lock();
+        let known = &mut state.account_or_first(account).known;
+        std::mem::replace(known, KnownReadiness { readiness, in_doubt: false }).readiness
+    }
+
+    /// Returns whether an account can buy by all that is known, and nothing has put that in doubt.
+    pub(crate) fn is_ready(&self, account: &AccountId) -> bool {
+        let KnownReadiness { readiness, in_doubt } = self.shared.lock().account_or_first(account).known;
+        readiness == Readiness::Ready && !in_doubt
+    }
+
+    /// Waits until a purchase has shown that an account is to be asked about again.
+    pub(crate) async fn in_doubt(&self, account: &AccountId) {
+        loop {
+            let doubted = self.shared.doubted.notified();
+            if self.shared.lock().account_or_first(account).known.in_doubt {
+                return;
+            }
+            doubted.await;
+        }
+    }
+}
+
 /// The decisions of the operator about accounts and clients, while the gateway runs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct BudgetControl {
@@ -153,7 +189,7 @@ impl Budget {
         let full = state.queue.len() >= self.queue_max
             || state.queue.bytes().saturating_add(submit.bytes) > self.queue_bytes_max;
         // A submit larger than the byte limit is still accepted by an empty queue.
-        if full && !(state.queue.is_empty() && self.queue_max > 0) {
+        if full && !(state.queue.len() == 0 && self.queue_max > 0) {
             let retry_after = state.turn_away(&submit, Duration::ZERO, Instant::now());
             return Err(QueueFull { retry_after });
         }
@@ -211,30 +247,6 @@ impl Budget {
     /// the limit.
     pub(crate) fn adopt(&self, account: Option<&AccountId>) -> InFlightPermit {
         self.shared.adopt(account)
-    }
-
-    /// Records the answer to a free question about an account. Returns what was known before.
-    pub(crate) fn answered(&self, account: &AccountId, readiness: Readiness) -> Readiness {
-        let mut state = self.lock();
-        let known = &mut state.account_or_first(account).known;
-        std::mem::replace(known, KnownReadiness { readiness, in_doubt: false }).readiness
-    }
-
-    /// Returns whether an account can buy by all that is known, and nothing has put that in doubt.
-    pub(crate) fn is_ready(&self, account: &AccountId) -> bool {
-        let KnownReadiness { readiness, in_doubt } = self.lock().account_or_first(account).known;
-        readiness == Readiness::Ready && !in_doubt
-    }
-
-    /// Waits until a purchase has shown that an account is to be asked about again.
-    pub(crate) async fn in_doubt(&self, account: &AccountId) {
-        loop {
-            let doubted = self.shared.doubted.notified();
-            if self.lock().account_or_first(account).known.in_doubt {
-                return;
-            }
-            doubted.await;
-        }
     }
 
     /// Returns what the accounts have taught.

@@ -242,7 +242,11 @@ fn serve(arguments: &Serve) -> ExitCode {
         let file = location.map(|location| location.path);
         let source = app::ConfigSource { file, environment: environment().unwrap_or_default() };
         run(async move {
-            if sandbox { app::run_sandbox(config, source, profile).await } else { app::run(config, source).await }
+            if sandbox {
+                Box::pin(app::run_sandbox(config, source, profile)).await
+            } else {
+                Box::pin(app::run(config, source)).await
+            }
         })
     })
 }

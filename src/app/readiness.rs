@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::key_query::{KeyAnswer, ask_about_key};
-use crate::budget::{Budget, Readiness};
+use crate::budget::{AccountReadiness, Budget, Readiness};
 use crate::config::Account;
 use crate::lifecycle::Lifecycle;
 use crate::model::AccountId;
@@ -22,7 +22,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Starts a task for each account that runs as long as the process does.
 pub(super) fn follow(upstream: &GptProto, budget: &Budget, accounts: &[Account], lifecycle: &Lifecycle) {
     for account in accounts {
-        let (upstream, budget, account) = (upstream.clone(), budget.clone(), account.id.clone());
+        let (upstream, budget, account) = (upstream.clone(), AccountReadiness::of(budget), account.id.clone());
         lifecycle.spawn_service("readiness", async move {
             loop {
                 ask_until_ready(&upstream, &budget, &account).await;
@@ -33,7 +33,7 @@ pub(super) fn follow(upstream: &GptProto, budget: &Budget, accounts: &[Account],
 }
 
 /// Asks until the account can buy, as far as a free question or a purchase shows it.
-async fn ask_until_ready(upstream: &GptProto, budget: &Budget, account: &AccountId) {
+async fn ask_until_ready(upstream: &GptProto, budget: &AccountReadiness, account: &AccountId) {
     let (mut unanswered, mut pause) = (0, FIRST_PAUSE);
     loop {
         let asked = tokio::time::timeout(QUESTION_TIMEOUT, ask_about_key(upstream, account)).await;

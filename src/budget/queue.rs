@@ -98,10 +98,6 @@ impl<T> FairQueue<T> {
         self.totals.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.totals.len == 0
-    }
-
     /// Returns the bytes of all entries' uploads.
     pub(super) fn bytes(&self) -> u64 {
         self.totals.bytes

@@ -56,7 +56,7 @@ impl<T> State<T> {
 
     /// Grants one submit, if an account is ready for one that may be sent.
     pub(super) fn grant_one(&mut self, now: Instant) -> Step<T> {
-        if self.queue.is_empty() {
+        if self.queue.len() == 0 {
             return Step::Wait(None);
         }
         let despite_cooldown = self.all_in_cooldown(now);

@@ -308,7 +308,7 @@ impl ResultCache {
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
         if candidate.shareable && self.is_on() && delivered_before {
-            self.remember(&stored.record, &result, ended, true);
+            remember(self, &stored.record, &result, ended, true);
         }
         let source = if delivered_before && shared {
             self.metrics.hit(self.price(&stored.record));
@@ -337,14 +337,8 @@ impl ResultCache {
             && result.is_as_requested()
             && self.is_on()
         {
-            self.remember(record, result, self.journal.running_time(), false);
+            remember(self, record, result, self.journal.running_time(), false);
         }
-    }
-
-    /// Remembers a complete result whose job ended at this running time, unless the job has been deleted.
-    fn remember(&self, record: &JobRecord, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
-        let recent = Recent { result: Arc::clone(result), ended, delivered, usd: self.price(record) };
-        insert_unless_deleted(self, record.fingerprint, recent);
     }
 
     /// Opens one picture of a stored job; `None` when it does not exist, or not any more, or its client is not `allowed`.
@@ -392,4 +386,10 @@ impl ResultCache {
 fn unknown(stored: &StoredJob, settings: &CacheSettings, now: RunningTime) -> Option<(Failure, Duration)> {
     let (failure, ended) = unresolved_unknown(stored).filter(|_| settings.on_unknown == OnUnknown::Hold)?;
     Some((failure.clone(), now.since(ended.unwrap_or(now))))
+}
+
+/// Remembers a complete result whose job ended at this running time, unless the job has been deleted.
+fn remember(cache: &ResultCache, record: &JobRecord, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
+    let recent = Recent { result: Arc::clone(result), ended, delivered, usd: cache.price(record) };
+    insert_unless_deleted(cache, record.fingerprint, recent);
 }

@@ -97,7 +97,7 @@ fn keys(page: &mut String, document: &Value) {
                 Some(name) => format!("{name}: …"),
                 None => "Authorization: Bearer …".to_owned(),
             };
-            let _ = write!(page, "<tr><td><code>{header}</code></td><td>{}</td></tr>", phrase(&scheme["description"]));
+            let _ = write!(page, "<tr><td><code>{header}</code></td><td>{}", phrase(&scheme["description"]));
         }
     });
 }
@@ -125,7 +125,7 @@ fn operation(page: &mut String, document: &Value, path: &str, method: &str, desc
             headers.extend(members(&response["headers"]).map(|(name, _)| name));
             let _ = write!(
                 page,
-                "<tr><th scope=\"row\">{status}</th><td>{}</td><td>{}</td></tr>",
+                "<tr><th scope=row>{status}</th><td>{}</td><td>{}",
                 phrase(&response["description"]),
                 bodies.collect::<Vec<_>>().join("<br>")
             );
@@ -164,7 +164,7 @@ fn parameters(page: &mut String, document: &Value, described: &Value) {
             let parameter = resolved(document, parameter);
             let _ = write!(
                 page,
-                "<tr><th scope=\"row\"><code>{}</code></th><td>{}</td><td>{}</td><td>{}</td></tr>",
+                "<tr><th scope=row><code>{}</code></th><td>{}</td><td>{}</td><td>{}",
                 escaped(&parameter["name"]),
                 escaped(&parameter["in"]),
                 kind(&parameter["schema"]),
@@ -203,7 +203,7 @@ fn error_codes(page: &mut String, document: &Value) {
         for code in codes {
             let _ = write!(
                 page,
-                "<tr><th scope=\"row\"><code>{}</code></th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                "<tr><th scope=row><code>{}</code></th><td>{}</td><td>{}</td><td>{}</td><td>{}",
                 escaped(&code["code"]),
                 escaped(&code["status"]),
                 escaped(&code["type"]),
@@ -234,7 +234,7 @@ fn schemas(page: &mut String, document: &Value) {
         for (name, header) in members(&document["components"]["headers"]) {
             let _ = write!(
                 page,
-                "<tr id=\"header-{name}\"><th scope=\"row\"><code>{name}</code></th><td>{}</td><td>{}</td></tr>",
+                "<tr id=\"header-{name}\"><th scope=row><code>{name}</code></th><td>{}</td><td>{}",
                 kind(&header["schema"]),
                 phrase(&header["description"])
             );
@@ -248,7 +248,7 @@ fn table(page: &mut String, label: &str, heads: &[&str], rows: impl FnOnce(&mut 
     let _ =
         write!(page, "<div class=\"table\" tabindex=\"0\" role=\"group\" aria-label=\"{label}\"><table><thead><tr>");
     for head in heads {
-        let _ = write!(page, "<th scope=\"col\">{head}</th>");
+        let _ = write!(page, "<th scope=col>{head}</th>");
     }
     page.push_str("</tr></thead><tbody>");
     rows(page);

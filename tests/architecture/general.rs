@@ -8,13 +8,13 @@ answer any api app append arg argument array as aspect asset async at attempted 
 authorization availability available average
 back backend background backoff balance banner base base64 basis batch bearer before begin benching binary bind blob block blocking
 body bomb bool bound boundary browser bucket buffer build builder bulk by bypass byte bytes
-cache cached call callback cancel cancellation cancelled candidate canvas caption carried case cause certificate chain change changed
+cache cached cell call callback cancel cancellation cancelled candidate canvas caption carried case cause certificate chain change changed
 channel chart chat check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
 cleanup clear cli clock close closed coalesced code codec coding collector colour column command comment common compat
 completed completion component composite compression computed concurrency config configuration conflict connect connection
 consistency consumer contact container content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
-daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay delete
+daily damage damaged dashboard data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay delete
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect dialog
 difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document dom domain done
 download drain draw drawing drained drift drop dropped dropping dry due durability duration
@@ -22,7 +22,7 @@ each edge edit effect element empty enabled encode encoded encoder encoding end 
 envelope environment equal error escape estimate estimator etag evaluation event evicted evictor example exceeded
 excess exchange exclusive executor exempt exhausted existing exit expected expired expiry export extended extension
 external extra extractor
-factor facts failed failure fair fallback family fast fault feature feed fetch fetched fetcher few field file filter final
+factor facts failed failure fair fallback family fast fault feature feed fetch fetched fetcher few field figures file filter final
 find finding finish finished first fixture flag flight float flush flushed follow follower for forecast form format forwarded fraction
 frame framing free from front full function fuzz fuzzing
 gallery gap gate gated gateway gauge generate generated generation generator get global gpt gptproto grace grade grant granted group grouped
@@ -33,7 +33,7 @@ icon id identical identity idle ids ignored image immediate import in incoming i
 instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
 join joined jpeg json
 keep key keyed kind knowledge known
-label language last late latency latest launch layer layout learned learner learning left legacy length letter level
+label language last late latency later latest launch layer layout learned learner learning left legacy length letter level
 lib library lifecycle lifetime limit limited limiter line linear link list listed listing listen listener live load local location
 lock log logged logging login lookup loop lossy
 main maintenance manager manual map mapping margin mark markdown mask match matched matching max maximum mean meaning measure measured
@@ -58,7 +58,7 @@ reservable reserved reset resolution resolved resolver resource response rest re
 retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
 routes routing row rows rule run runner running runtime
 safe same sample sampler save saved scalar scan scene schedule scheduled scheduler schema scope score screen script search
-seconds secret section seed segment selection semaphore send sender sent sequence serial serve served server service
+seconds secret section seed segment selection semaphore send sender sent sequence serial series serve served server service
 serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short
 show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
 slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split splitter sqlite

@@ -66,7 +66,6 @@ pub(crate) const PRIVATE: &[&str] = &[
     "span",
     "strike",
     "tell",
-    "terms",
     "ticket",
     "told",
     "untold",

@@ -30,11 +30,11 @@ async fn a_wrong_key_is_known_before_the_first_picture_until_it_is_accepted() {
     let upstream = Upstream::with(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
     let gateway = Gateway::on(&upstream).await;
     until("the key is known to be refused", async || is_not_ready(&gateway, "refuses the key; replace it").await).await;
-    assert_eq!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await, 0.0);
+    assert!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await < 0.5);
     assert_eq!(upstream.submits().await, 0, "nothing was bought to find that out");
     upstream.set(json!({"auth": {"revoked": []}})).await;
     until("it is ready again", async || gateway.page("/readyz").await.0 == 200).await;
-    assert_eq!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await, 1.0);
+    assert!(metric(&gateway, "gptproto_gateway_upstream_ready{account=\"default\"}").await > 0.5);
 }
 
 #[tokio::test]

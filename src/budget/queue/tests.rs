@@ -157,7 +157,7 @@ fn the_place_behind_other_clients_goes_by_shares() {
     add(&mut queue, &submit("heavy", "m", 0.03), 90);
     let (position, light) = (queue.next_position(), submit("light", "m", 0.03));
     add(&mut queue, &light, 10);
-    let last = place(&queue, position + 9, &light);
+    let last = place(&queue, position + 10, &light);
     assert!((35..=45).contains(&last.unwrap()), "behind 9 of its own and about 30: {last:?}");
-    assert_eq!(place(&queue, position + 10, &light), None);
+    assert_eq!(place(&queue, position + 11, &light), None);
 }

@@ -75,7 +75,7 @@ fn rows(page: &mut String, schema: &Value, before: &str) {
         let optional = if required(name) { "" } else { "<br>optional" };
         let _ = write!(
             page,
-            "<tr><th scope=\"row\"><code>{}</code></th><td>{}{optional}</td><td>{}{}</td></tr>",
+            "<tr><th scope=row><code>{}</code></th><td>{}{optional}</td><td>{}{}",
             escape(&path),
             kind(member),
             phrase(&member["description"]),
