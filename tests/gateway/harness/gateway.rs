@@ -121,9 +121,13 @@ impl Gateway {
     }
 }
 
-/// Status and text of a page.
+/// Status and text of a page, as a browser gets it.
 pub(super) async fn page(origin: &str, path: &str) -> (u16, String) {
-    let answer = http().get(format!("{origin}{path}")).send().await.unwrap();
+    let mut request = http().get(format!("{origin}{path}"));
+    if path == "/" {
+        request = request.header("accept", "text/html,*/*;q=0.8");
+    }
+    let answer = request.send().await.unwrap();
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let text = answer.text().await.unwrap();
     let path = path.split('?').next().unwrap_or(path).to_owned();
