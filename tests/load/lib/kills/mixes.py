@@ -24,6 +24,8 @@ piece_pause_ms = 2
 """
 SECOND_KEY = f"{UPSTREAM_KEY}-second"
 LARGE_BYTES = 20_000_000
+# The pictures of SCENARIO have about 150 KB; where this is not set they are files.
+PICTURES_IN_JOURNAL = {"GATEWAY_STORAGE__JOURNAL_PICTURE_BYTES_MAX": "250000"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Impatient(Plain):
 
 
 MIXES = {mix.name: mix for mix in (
-    Mix("plain", (Plain,) * 4),
+    Mix("plain", (Plain,) * 4, settings=PICTURES_IN_JOURNAL),
     Mix("several", (Plain, Plain, Streaming, Asynchronous), pictures=3, lost_answers=0.04,
         settings={"GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "8"}),
     Mix("keys", (Keyed,) * 4, cache="off"),
