@@ -119,13 +119,17 @@ test("everything can be done by keyboard alone, and without a script", async () 
     const watched = await openAdmin({ javaScriptEnabled });
     const { page } = watched;
     const name = `keys-${javaScriptEnabled}`;
+    const hasFocus = (target) => target.evaluate((element) => element === document.activeElement);
+    await until("the field has the focus", () => hasFocus(page.getByLabel("Admin token")));
     await page.keyboard.type(TOKEN);
     await page.keyboard.press("Enter");
-    await page.getByRole("heading", { name: "Client keys" }).waitFor();
+    await page.getByRole("heading", { name: "Client keys" }).waitFor({ timeout: 10_000 }).catch(async (error) => {
+      throw new Error(`${await page.locator("main").innerText()} (script: ${javaScriptEnabled})`, { cause: error });
+    });
     const tabTo = async (target) => {
       for (let presses = 0; presses < 80; presses += 1) {
         await page.keyboard.press("Tab");
-        if (await target.evaluate((element) => element === document.activeElement)) return;
+        if (await hasFocus(target)) return;
       }
       assert.fail("the keyboard does not reach it");
     };
