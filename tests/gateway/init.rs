@@ -10,6 +10,10 @@ fn at_home() -> Program {
     let program = Program::bare();
     let home = program.directory.path().join("home");
     std::fs::create_dir(&home).unwrap();
+    // The files that the set-up writes the upstream key to are inputs of `serve`; every other file is searched for keys.
+    let folders = [home.join(".config/gptproto-gateway"), program.directory.path().to_owned()];
+    let keys = folders.map(|folder| folder.join("upstream-key").display().to_string());
+    program.file("inputs", &keys.join("\n"));
     program.variable("HOME", home.to_str().unwrap())
 }
 
