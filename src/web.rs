@@ -5,4 +5,5 @@
 //! `style.css`, `icon.svg` and `dom.js` are shared by all pages; `playground/` is the page of the client listener.
 
 pub(crate) mod assets;
+pub(crate) mod escape;
 pub(crate) mod playground;

@@ -12,6 +12,7 @@ use crate::config::Secret;
 use crate::model::{AccountId, Timestamp};
 use crate::storage::clients::AuditLine;
 use crate::web::assets::restrict_page;
+use crate::web::escape::escaped;
 
 /// As that of other pages; besides, its forms go to its own origin.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -344,22 +345,6 @@ fn time(seconds: Option<i64>) -> String {
     let text = rfc3339(seconds);
     let shown = text.trim_end_matches(".000Z").replace('T', " ");
     format!("<time datetime=\"{text}\">{shown} UTC</time>")
-}
-
-/// Escapes a text for HTML, inside of elements and of quoted attributes.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use base64_simd::STANDARD;
 use serde_json::Value;
 
 use super::document::METHODS;
+use crate::web::escape::escaped as escape;
 
 mod schema;
 mod text;
@@ -71,12 +72,8 @@ fn contents(page: &mut String, document: &Value) {
     for tag in list(&document["tags"]) {
         for (path, method, described) in operations(document).filter(|(_, _, found)| found["tags"][0] == tag["name"]) {
             let id = escaped(&described["operationId"]);
-            let _ = write!(
-                page,
-                "<li><a href=\"#{id}\"><code>{} {}</code></a></li>",
-                method.to_uppercase(),
-                text::escape(path)
-            );
+            let _ =
+                write!(page, "<li><a href=\"#{id}\"><code>{} {}</code></a></li>", method.to_uppercase(), escape(path));
         }
     }
     if !list(&document["x-error-codes"]).is_empty() {
@@ -105,7 +102,7 @@ fn keys(page: &mut String, document: &Value) {
 fn operation(page: &mut String, document: &Value, path: &str, method: &str, described: &Value) {
     let method = method.to_uppercase();
     let id = escaped(&described["operationId"]);
-    let _ = write!(page, "<h3 id=\"{id}\"><code>{method} {}</code></h3>", text::escape(path));
+    let _ = write!(page, "<h3 id=\"{id}\"><code>{method} {}</code></h3>", escape(path));
     paragraphs(page, &described["summary"]);
     paragraphs(page, &described["description"]);
     if described["security"].as_array().or(document["security"].as_array()).is_none_or(Vec::is_empty) {
@@ -141,7 +138,7 @@ fn operation(page: &mut String, document: &Value, path: &str, method: &str, desc
 fn body(media_type: &str, content: &Value) -> String {
     let events = members(&content["x-events"]).map(|(name, schema)| {
         let name = if name.is_empty() { "data" } else { name };
-        format!("<br><code>{}</code>: {}", text::escape(name), kind(schema))
+        format!("<br><code>{}</code>: {}", escape(name), kind(schema))
     });
     let events: String = events.collect();
     if let Some(error) = content["schema"]["allOf"].get(0) {
@@ -150,7 +147,7 @@ fn body(media_type: &str, content: &Value) -> String {
     }
     let schema = &content["schema"];
     let shape = if events.is_empty() { format!(": {}", kind(schema)) } else { events };
-    format!("<code>{}</code>{shape}", text::escape(media_type))
+    format!("<code>{}</code>{shape}", escape(media_type))
 }
 
 fn parameters(page: &mut String, document: &Value, described: &Value) {
@@ -176,7 +173,7 @@ fn parameters(page: &mut String, document: &Value, described: &Value) {
 
 fn media_types(page: &mut String, content: &Value) {
     for (media_type, content) in members(content) {
-        let _ = write!(page, "<p><code>{}</code>: {}</p>", text::escape(media_type), kind(&content["schema"]));
+        let _ = write!(page, "<p><code>{}</code>: {}</p>", escape(media_type), kind(&content["schema"]));
         for (name, example) in members(&content["examples"]) {
             let _ = write!(page, "<p>Example: {}</p>", phrase(&example["summary"]));
             pre(page, name, &example["value"]);
@@ -186,7 +183,7 @@ fn media_types(page: &mut String, content: &Value) {
 
 fn pre(page: &mut String, label: &str, value: &Value) {
     let shown = serde_json::to_string_pretty(value).expect("a value is JSON");
-    let (label, shown) = (text::escape(label), text::escape(&shown));
+    let (label, shown) = (escape(label), escape(&shown));
     let _ = write!(page, "<pre tabindex=\"0\" role=\"group\" aria-label=\"Example: {label}\">{shown}</pre>");
 }
 
@@ -244,7 +241,7 @@ fn schemas(page: &mut String, document: &Value) {
 
 /// Writes a table, which can be scrolled by keyboard where it is wider than the page.
 fn table(page: &mut String, label: &str, heads: &[&str], rows: impl FnOnce(&mut String)) {
-    let label = text::escape(label);
+    let label = escape(label);
     let _ =
         write!(page, "<div class=\"table\" tabindex=\"0\" role=\"group\" aria-label=\"{label}\"><table><thead><tr>");
     for head in heads {

@@ -17,6 +17,7 @@ use std::fmt::Write;
 use super::view::charts::{Chart, HEIGHT, WIDTH};
 use super::view::{Cell, Row, View};
 use crate::web::assets::{Asset, ICON, STYLE};
+use crate::web::escape::escaped;
 
 const TEMPLATE: &str = include_str!("page/dashboard.html");
 
@@ -161,22 +162,6 @@ fn write_chart(page: &mut String, chart: &Chart) {
         write_row(page, row);
     }
     page.push_str("</tbody></table></div></details>");
-}
-
-/// Escapes a text for HTML.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

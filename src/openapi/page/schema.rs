@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::text::{escape, phrase};
+use super::text::phrase;
+use crate::web::escape::escaped as escape;
 
 /// Longest list of examples that is shown.
 const EXAMPLES_MAX: usize = 12;

@@ -4,21 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-/// Escapes a text for HTML, also within quotes.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
+use crate::web::escape::escaped as escape;
 
 /// Returns a string; nothing for another value.
 pub(super) fn escaped(value: &Value) -> String {
