@@ -79,8 +79,8 @@ impl Gateway {
     /// As [`Gateway::start`].
     pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
-        let metrics = Metrics::default();
-        let recent = RecentRequests::default();
+        let metrics = Metrics::new(config.operator.metric_clients_max);
+        let recent = RecentRequests::new(&metrics);
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
