@@ -66,7 +66,7 @@ impl Backend {
 
         // 1. Storage.
         let cache = &config.cache;
-        let opened = storage::open(&config.storage, cache, rand::random()).await?;
+        let opened = storage::open(&config.storage, cache, rand::random(), metrics).await?;
         let Storage { journal, clients, results, spool, state, room, signing_key, lock } = opened;
         if sandbox {
             simulator::write_sample(&config.storage.directory)?;

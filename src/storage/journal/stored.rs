@@ -114,6 +114,15 @@ pub(crate) struct UsedQuota {
     pub(crate) usage: Option<Usage>,
 }
 
+/// Purchases of one model whose outcome is unknown and about which the operator has not decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UndecidedPurchases {
+    pub(crate) model: ModelId,
+    pub(crate) purchases: u64,
+    /// Pictures that were requested of them.
+    pub(crate) pictures: usize,
+}
+
 /// The pictures of an ended job that take disk space.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StoredResult {

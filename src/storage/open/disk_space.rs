@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::metrics::DiskMetrics;
+
 /// How often the file system is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -22,15 +24,16 @@ struct Shared {
     directory: PathBuf,
     free_bytes_min: u64,
     has_space: AtomicBool,
+    metrics: DiskMetrics,
     /// The thread that asks.
     thread: OnceLock<Thread>,
 }
 
 impl DiskSpace {
     /// Asks once, then starts the thread that asks again. Blocks for as long as the file system takes to answer.
-    pub(crate) fn new(directory: &Path, free_bytes_min: u64) -> Self {
+    pub(super) fn new(directory: &Path, free_bytes_min: u64, metrics: DiskMetrics) -> Self {
         let (directory, has_space) = (directory.to_owned(), AtomicBool::new(true));
-        let shared = Arc::new(Shared { directory, free_bytes_min, has_space, thread: OnceLock::new() });
+        let shared = Arc::new(Shared { directory, free_bytes_min, has_space, metrics, thread: OnceLock::new() });
         let answered = shared.refresh();
         let seen = Arc::downgrade(&shared);
         match thread::Builder::new().name("disk-space".to_owned()).spawn(move || run(&seen, answered)) {
@@ -57,6 +60,10 @@ impl Shared {
         let disk = rustix::fs::statvfs(&self.directory);
         let free_bytes = disk.as_ref().map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         self.has_space.store(disk.is_err() || free_bytes > self.free_bytes_min, Ordering::Relaxed);
+        if let Ok(disk) = &disk {
+            self.metrics.free.set(free_bytes);
+            self.metrics.used.set(disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize));
+        }
         disk.is_ok()
     }
 }
@@ -91,14 +98,16 @@ mod tests {
     #[test]
     fn space_is_what_the_file_system_reports() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(DiskSpace::new(directory.path(), 0).has_space());
-        assert!(!DiskSpace::new(directory.path(), u64::MAX).has_space());
+        let metrics = DiskMetrics::default();
+        assert!(DiskSpace::new(directory.path(), 0, metrics.clone()).has_space());
+        assert!(metrics.free.get() > 0 && metrics.used.get() > 0, "{metrics:?}");
+        assert!(!DiskSpace::new(directory.path(), u64::MAX, metrics).has_space());
     }
 
     #[test]
     fn the_thread_ends_with_the_last_handle() {
         let directory = tempfile::tempdir().unwrap();
-        let space = DiskSpace::new(directory.path(), 0);
+        let space = DiskSpace::new(directory.path(), 0, DiskMetrics::default());
         let seen = Arc::downgrade(&space.shared);
         let thread = thread::spawn(move || run(&seen, true));
         let clone = space.clone();

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::model::{ClientId, Digest, Failure, JobId, PurchaseId, RunningTime, UpstreamId};
 use crate::storage::journal::record::{JobRecord, Record};
 use crate::storage::journal::stored::{
-    PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota,
+    PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UndecidedPurchases,
+    UsedQuota,
 };
 
 /// Returns what a job has used of the quota. Decisions about unknown outcomes are not records, so none is considered.
@@ -24,6 +25,22 @@ pub(super) fn used_quota(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
         let JobRecord { client, model, created, .. } = &job.record;
         Some(UsedQuota { client: client.clone(), model: model.clone(), created: *created, pictures, usage })
     })
+}
+
+/// Returns the purchases of unknown outcome. Decisions about them are not records, so none is considered.
+pub(super) fn undecided(jobs: &[StoredJob]) -> Vec<UndecidedPurchases> {
+    let mut by_model: Vec<UndecidedPurchases> = Vec::new();
+    for job in jobs {
+        let model = &job.record.model;
+        for purchase in job.purchases.iter().filter(|purchase| purchase.state.name() == "unknown") {
+            let pictures = usize::from(purchase.pictures);
+            match by_model.iter_mut().find(|sum| sum.model == *model) {
+                Some(sum) => (sum.purchases, sum.pictures) = (sum.purchases + 1, sum.pictures + pictures),
+                None => by_model.push(UndecidedPurchases { model: model.clone(), purchases: 1, pictures }),
+            }
+        }
+    }
+    by_model
 }
 
 /// Returns the webhooks of ended jobs that are pending after these records.

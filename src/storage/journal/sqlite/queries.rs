@@ -9,7 +9,9 @@ use crate::model::{
     RunningTime, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::storage::journal::record::{JobRecord, Resolution};
-use crate::storage::journal::stored::{PendingWebhook, Stamp, StoredJob, StoredPurchase, StoredState};
+use crate::storage::journal::stored::{
+    PendingWebhook, Stamp, StoredJob, StoredPurchase, StoredState, UndecidedPurchases,
+};
 
 /// Returns the jobs whose ids the query `ids` selects, in its order.
 pub(super) fn jobs(
@@ -166,6 +168,19 @@ fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<V
             })
         })?
         .collect()
+}
+
+/// Returns what the operator has to decide about, as `Journal::undecided`. CROSS JOIN fixes the order of the loops.
+pub(super) fn undecided(connection: &Connection) -> rusqlite::Result<Vec<UndecidedPurchases>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT model, count(*), sum(pictures) FROM purchases INDEXED BY purchases_undecided
+         CROSS JOIN jobs ON jobs.id = job_id WHERE state = 'unknown' AND resolution IS NULL GROUP BY model",
+    )?;
+    let rows = statement.query_map((), |row| {
+        let model = ModelId::from(row.get::<_, String>(0)?);
+        Ok(UndecidedPurchases { model, purchases: row.get(1)?, pictures: row.get(2)? })
+    })?;
+    rows.collect()
 }
 
 /// Returns the undelivered webhooks of ended jobs, as `Journal::pending_webhooks`.
