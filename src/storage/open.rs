@@ -13,7 +13,7 @@ use crate::config::{CacheConfig, StorageConfig};
 use crate::telemetry::Metrics;
 use directory::{DataDirectory, DataDirectoryError};
 use disk_space::DiskSpace;
-use metrics::{DiskMetrics, register_journal};
+use metrics::register_journal;
 
 pub(crate) mod directory;
 pub(crate) mod disk_space;
@@ -132,9 +132,8 @@ pub(crate) async fn open(
     let signing_key = state.signing_key(fresh_key).map_err(unusable(&path))?;
     let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(storage));
     register_journal(&*journal, metrics);
-    let disk = DiskMetrics::default();
-    disk.register(storage.free_bytes_min, metrics);
-    let room = DiskSpace::new(&path, storage.free_bytes_min, disk);
+    let room = DiskSpace::new(&path, storage.free_bytes_min);
+    room.register(metrics);
     Ok(Storage {
         journal: Arc::clone(&journal),
         clients: Arc::clone(&clients),

@@ -9,6 +9,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::metrics::DiskMetrics;
+use crate::telemetry::Metrics;
 
 /// How often the file system is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -31,8 +32,8 @@ struct Shared {
 
 impl DiskSpace {
     /// Asks once, then starts the thread that asks again. Blocks for as long as the file system takes to answer.
-    pub(super) fn new(directory: &Path, free_bytes_min: u64, metrics: DiskMetrics) -> Self {
-        let (directory, has_space) = (directory.to_owned(), AtomicBool::new(true));
+    pub(crate) fn new(directory: &Path, free_bytes_min: u64) -> Self {
+        let (directory, has_space, metrics) = (directory.to_owned(), AtomicBool::new(true), DiskMetrics::default());
         let shared = Arc::new(Shared { directory, free_bytes_min, has_space, metrics, thread: OnceLock::new() });
         let answered = shared.refresh();
         let seen = Arc::downgrade(&shared);
@@ -45,6 +46,11 @@ impl DiskSpace {
             }
         }
         Self { shared }
+    }
+
+    /// Registers the metrics of the file system.
+    pub(super) fn register(&self, metrics: &Metrics) {
+        self.shared.metrics.register(self.shared.free_bytes_min, metrics);
     }
 
     /// Returns whether more than `free_bytes_min` bytes were free within the last second. Never blocks. A file system that
@@ -98,16 +104,16 @@ mod tests {
     #[test]
     fn space_is_what_the_file_system_reports() {
         let directory = tempfile::tempdir().unwrap();
-        let metrics = DiskMetrics::default();
-        assert!(DiskSpace::new(directory.path(), 0, metrics.clone()).has_space());
-        assert!(metrics.free.get() > 0 && metrics.used.get() > 0, "{metrics:?}");
-        assert!(!DiskSpace::new(directory.path(), u64::MAX, metrics).has_space());
+        let space = DiskSpace::new(directory.path(), 0);
+        let DiskMetrics { free, used } = &space.shared.metrics;
+        assert!(space.has_space() && free.get() > 0 && used.get() > 0, "{space:?}");
+        assert!(!DiskSpace::new(directory.path(), u64::MAX).has_space());
     }
 
     #[test]
     fn the_thread_ends_with_the_last_handle() {
         let directory = tempfile::tempdir().unwrap();
-        let space = DiskSpace::new(directory.path(), 0, DiskMetrics::default());
+        let space = DiskSpace::new(directory.path(), 0);
         let seen = Arc::downgrade(&space.shared);
         let thread = thread::spawn(move || run(&seen, true));
         let clone = space.clone();
