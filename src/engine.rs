@@ -116,7 +116,7 @@ impl Engine {
         storage: &StorageConfig,
     ) -> Result<Self, JournalError> {
         let Parts { clock, rng, catalogue, journal, results, room, spool, budget, quotas, .. } = parts;
-        let metrics = EngineMetrics::new(&parts.metrics);
+        let metrics = EngineMetrics::new(&parts.metrics, &catalogue);
         let rules = rules(upstream, &catalogue, parts.publishes_inputs);
         let schedule = PollSchedule::new(rules.planner, upstream.concurrent_polls_max.get());
         let latencies = latencies(upstream, parts.learned);
@@ -190,6 +190,23 @@ impl Engine {
     /// Whether the disk has space for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
         self.room.has_space()
+    }
+
+    /// Reads which purchases the operator has not decided about.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] when the journal cannot be read.
+    pub(crate) async fn read_undecided(&self) -> Result<(), JournalError> {
+        let services = &self.driver.services;
+        services.metrics.read_undecided(&*services.journal, &self.catalogue).await
+    }
+
+    /// Reads that again and again, for as long as it is polled: other programs decide, too.
+    pub(crate) async fn follow_undecided(self) {
+        let services = &self.driver.services;
+        let (metrics, journal) = (services.metrics.clone(), Arc::clone(&services.journal));
+        metrics.follow_undecided(journal, Arc::clone(&self.catalogue)).await;
     }
 
     /// Returns the learned generation times.

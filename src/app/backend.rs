@@ -133,10 +133,12 @@ impl Backend {
             formats: (state.read(FORMAT_STATE).unwrap_or_default(), Arc::new(FormatState(state.clone())) as Arc<_>),
         };
         let engine = Engine::start(parts, &config.upstream, cache, &config.storage).await?;
+        engine.read_undecided().await?;
         let learned = Learned { state, budget: budget.clone(), engine: engine.clone() };
         lifecycle.spawn_service("budget", budget.clone().run());
         // After the engine: jobs that ended while the gateway was down are in the journal by now.
         lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
+        lifecycle.spawn_service("undecided", engine.clone().follow_undecided());
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
         lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };
