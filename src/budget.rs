@@ -35,7 +35,7 @@ mod queue;
 mod state;
 mod status;
 
-pub(crate) use account::Readiness;
+pub(crate) use account::{Obstacle, Readiness};
 use account::{Account, KnownReadiness, LearnedAccount};
 pub(crate) use forecast::Forecast;
 use permit::{Grant, Shared};
@@ -160,7 +160,8 @@ impl Budget {
             Account::new(account, upstream, learned, now)
         });
         let state = State::new(accounts.collect(), weights);
-        let shared = Arc::new(Shared::new(state, BudgetMetrics::new(metrics)));
+        let metrics = BudgetMetrics::new(metrics, state.accounts.iter().map(|account| &account.id));
+        let shared = Arc::new(Shared::new(state, metrics));
         Self { shared, queue_max: upstream.queue_max, queue_bytes_max: upstream.queue_bytes_max }
     }
 

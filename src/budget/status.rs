@@ -1,6 +1,7 @@
 //! The status and the metrics of the budget.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,10 +10,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::account::Account;
+use super::account::{Account, Obstacle};
 use super::state::State;
 use crate::model::AccountId;
 use crate::telemetry::Metrics;
+use crate::telemetry::label_names::LabelNames;
 
 /// A snapshot for the status page.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,6 +52,9 @@ pub(crate) struct AccountStatus {
     pub(crate) ready: bool,
     /// Why it cannot, and what to do.
     pub(crate) obstacle: Option<&'static str>,
+    /// The same for metrics.
+    #[serde(skip)]
+    kind: Option<Obstacle>,
     /// Calls that the upstream refused since the start, by what the refusal concerns.
     pub(crate) pushbacks: BTreeMap<&'static str, u64>,
     /// The pauses and cooldowns that are active.
@@ -123,21 +128,24 @@ impl AccountStatus {
             submits_per_minute_max: account.submits_per_minute_max.get(),
             submits_per_minute_learned: account.submit_limit.submits_per_minute(),
             ready: obstacle.is_none(),
-            obstacle,
+            obstacle: obstacle.map(Obstacle::text),
+            kind: obstacle,
             pushbacks: BTreeMap::new(),
             pauses,
         }
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct BudgetMetrics {
+    clients: LabelNames,
     calls: Family<CallLabels, Counter>,
     pushbacks: Family<PushbackLabels, Counter>,
     queued_submits: Gauge,
-    queued_submits_by_client: Family<ClientLabel, Gauge>,
+    client_queued_submits: Family<ClientLabel, Gauge>,
     queued_upload_bytes: Gauge,
     ready: Family<AccountLabel, Gauge>,
+    not_ready: Family<ObstacleLabels, Gauge>,
     in_flight: Family<AccountLabel, Gauge>,
     in_flight_max: Family<AccountLabel, Gauge>,
     submits_per_minute_max: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
@@ -150,6 +158,12 @@ struct CallLabels {
     call: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObstacleLabels {
+    account: String,
+    reason: &'static str,
+}
+
 /// What a refusal can concern.
 const CONCERNS: [&str; 5] = ["submit", "poll", "model", "permission", "key"];
 
@@ -159,10 +173,9 @@ struct PushbackLabels {
     concerns: &'static str,
 }
 
-/// Only clients of the configuration, so the set is finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClientLabel {
-    client: String,
+    client: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -177,8 +190,30 @@ struct PauseLabels {
 }
 
 impl BudgetMetrics {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        let own = Self::default();
+    /// Counters of the accounts begin at 0.
+    pub(super) fn new<'a>(metrics: &Metrics, accounts: impl Iterator<Item = &'a AccountId>) -> Self {
+        let own = Self {
+            clients: metrics.clients(),
+            calls: Family::default(),
+            pushbacks: Family::default(),
+            queued_submits: Gauge::default(),
+            client_queued_submits: Family::default(),
+            queued_upload_bytes: Gauge::default(),
+            ready: Family::default(),
+            not_ready: Family::default(),
+            in_flight: Family::default(),
+            in_flight_max: Family::default(),
+            submits_per_minute_max: Family::default(),
+            paused_seconds: Family::default(),
+        };
+        for account in accounts.map(ToString::to_string) {
+            for call in ["submit", "poll"] {
+                own.calls.get_or_create_owned(&CallLabels { account: account.clone(), call });
+            }
+            for concerns in CONCERNS {
+                own.pushbacks.get_or_create_owned(&PushbackLabels { account: account.clone(), concerns });
+            }
+        }
         metrics.register("upstream", |registry| {
             registry.register(
                 "calls",
@@ -187,14 +222,14 @@ impl BudgetMetrics {
             );
             registry.register(
                 "pushbacks",
-                "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, key)",
+                "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, permission, key)",
                 own.pushbacks.clone(),
             );
             registry.register("queued_submits", "Submits that wait in the queue", own.queued_submits.clone());
             registry.register(
-                "queued_submits_by_client",
+                "client_queued_submits",
                 "Submits that wait in the queue, by client",
-                own.queued_submits_by_client.clone(),
+                own.client_queued_submits.clone(),
             );
             registry.register(
                 "queued_upload_bytes",
@@ -206,6 +241,7 @@ impl BudgetMetrics {
                 "1 while an account can buy as far as that is known, 0 while its key is refused, its balance empty or the upstream unreachable",
                 own.ready.clone(),
             );
+            registry.register("not_ready", "1 for each reason for which an account cannot buy", own.not_ready.clone());
             registry.register("in_flight", "Predictions in flight at the upstream, by account", own.in_flight.clone());
             registry.register(
                 "in_flight_max",
@@ -238,7 +274,8 @@ impl BudgetMetrics {
     pub(super) fn pushbacks_of(&self, account: &str) -> BTreeMap<&'static str, u64> {
         let counted = |concerns: &'static str| {
             let labels = PushbackLabels { account: account.to_owned(), concerns };
-            self.pushbacks.get(&labels).map(|count| (concerns, count.get()))
+            let count = self.pushbacks.get(&labels)?.get();
+            (count > 0).then_some((concerns, count))
         };
         CONCERNS.into_iter().filter_map(counted).collect()
     }
@@ -247,15 +284,21 @@ impl BudgetMetrics {
         let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.queued_submits.set(whole(status.queued_submits));
         // Clients without queued submits are removed.
-        self.queued_submits_by_client.clear();
+        self.client_queued_submits.clear();
         for (client, &count) in &status.queued_submits_by_client {
-            self.queued_submits_by_client.get_or_create(&ClientLabel { client: client.clone() }).set(whole(count));
+            let label = ClientLabel { client: self.clients.value(client) };
+            // Several clients may share a value.
+            self.client_queued_submits.get_or_create(&label).inc_by(whole(count));
         }
         self.queued_upload_bytes.set(i64::try_from(status.queued_upload_bytes).unwrap_or(i64::MAX));
         self.paused_seconds.clear();
         for account in &status.accounts {
             let label = AccountLabel { account: account.name.clone() };
             self.ready.get_or_create(&label).set(i64::from(account.ready));
+            for obstacle in Obstacle::ALL {
+                let labels = ObstacleLabels { account: account.name.clone(), reason: obstacle.name() };
+                self.not_ready.get_or_create(&labels).set(i64::from(account.kind == Some(obstacle)));
+            }
             self.in_flight.get_or_create(&label).set(whole(account.in_flight));
             self.in_flight_max.get_or_create(&label).set(whole(account.in_flight_learned));
             self.submits_per_minute_max.get_or_create(&label).set(account.submits_per_minute_learned);

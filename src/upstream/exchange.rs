@@ -289,7 +289,11 @@ impl Exchange {
             }
         }
         let first = response.url().clone();
+        let redirected = response.status().is_redirection().then(|| self.metrics.begin(CallKind::Download));
         let response = downloads.follow(response).await?;
+        if let Some(counted) = redirected {
+            counted.answered(response.status());
+        }
         if *response.url() != first {
             seen = self.observer.begin(ExchangeKind::Download, response.url());
             seen.answered(&response);
