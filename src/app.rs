@@ -128,6 +128,7 @@ impl Gateway {
             HostRules::new(operator.listen.is_loopback(), operator.listen.has_loopback(), &operator.hosts, None);
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
+        bound.register(&metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);
         let modules = Modules {
             engine: engine.clone(),
