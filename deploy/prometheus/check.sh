@@ -32,6 +32,11 @@ scrape() {
   curl -fsS -m 10 -H "Accept: $1" -o "$2" "http://127.0.0.1:$operator/metrics"
 }
 
+# shellcheck disable=SC2317 # judge calls it.
+metrics_are_good() {
+  "$promtool" check metrics <"$scratch/metrics.txt"
+}
+
 # ask CURL-ARGUMENT...: a request for a picture. Prints the status.
 ask() {
   curl -sS -k -m 60 -o "$scratch/answer" -w '%{http_code}\n' -H 'Authorization: Bearer sk-sandbox' "$@"
@@ -71,7 +76,7 @@ simulator=$(sed -n 's|^ *simulator *\(http://[^/]*\)/.*|\1|p' "$scratch/sandbox.
 [ -n "$simulator" ] || die 'the sandbox does not print the address of its simulator'
 scrape text/plain "$scratch/metrics.txt"
 judge 'metrics of a new gateway, as Prometheus text' 'promtool check metrics' \
-  bash -c '"$1" check metrics <"$2"' - "$promtool" "$scratch/metrics.txt"
+  metrics_are_good
 
 # A forwarder that asks for plain text, because Prometheus itself asks for OpenMetrics.
 start forwarder python3 "$folder/check.py" forward "$text" "$operator"
@@ -106,6 +111,6 @@ sleep 3
 
 scrape text/plain "$scratch/metrics.txt"
 judge 'metrics after some traffic, as Prometheus text' 'promtool check metrics' \
-  bash -c '"$1" check metrics <"$2"' - "$promtool" "$scratch/metrics.txt"
+  metrics_are_good
 python3 "$folder/check.py" queries "http://127.0.0.1:$database" "$top" || failed=1
 exit "$failed"

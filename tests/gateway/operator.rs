@@ -153,7 +153,7 @@ async fn every_metric_is_present_and_well_formed() {
     }
     for series in [
         "gptproto_gateway_engine_jobs_started_total 2",
-        "gptproto_gateway_engine_pictures_bought_total 1",
+        "gptproto_gateway_engine_pictures_bought_total{client=\"alice\",model=\"gpt-image-1.5\"} 1",
         "gptproto_gateway_engine_cache_hits_total 1",
         "gptproto_gateway_engine_purchases_unknown_total 1",
         "gptproto_gateway_engine_submits_total{api=\"prediction\",result=\"accepted\"} 1",
