@@ -35,8 +35,8 @@ mod queue;
 mod state;
 mod status;
 
-pub(crate) use account::{Obstacle, Readiness};
 use account::{Account, KnownReadiness, LearnedAccount};
+pub(crate) use account::{Obstacle, Readiness};
 pub(crate) use forecast::Forecast;
 use permit::{Grant, Shared};
 pub(crate) use permit::{Granted, InFlightPermit, Poll, Pushback, QueueSlot, Reservation, Submit};

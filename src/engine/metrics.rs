@@ -140,8 +140,7 @@ struct SubmitLabels {
 }
 
 /// The edge's error numbers that its documents explain, for what concerns a client's call.
-const EDGE_CODES: [&str; 10] =
-    ["1003", "1006", "1007", "1008", "1009", "1010", "1012", "1015", "1016", "1020"];
+const EDGE_CODES: [&str; 10] = ["1003", "1006", "1007", "1008", "1009", "1010", "1012", "1015", "1016", "1020"];
 /// Results of submits and of polls.
 const SUBMIT_RESULTS: [&str; 6] = ["accepted", "not_sent", "refused_429", "unknown", "rejected", "format_refused"];
 const POLL_RESULTS: [&str; 3] = ["answered", "refused_429", "trouble"];
@@ -295,7 +294,11 @@ impl EngineMetrics {
     /// # Errors
     ///
     /// [`JournalError`].
-    pub(super) async fn read_undecided(&self, journal: &dyn Journal, catalogue: &Catalogue) -> Result<(), JournalError> {
+    pub(super) async fn read_undecided(
+        &self,
+        journal: &dyn Journal,
+        catalogue: &Catalogue,
+    ) -> Result<(), JournalError> {
         self.purchases.undecided.read(journal, catalogue).await
     }
 

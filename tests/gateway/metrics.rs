@@ -110,7 +110,8 @@ async fn the_table_has_every_metric_with_its_type_labels_and_help() {
     let exported = exported().await;
     let mut documented = BTreeMap::new();
     let text = file("deploy/prometheus/README.md");
-    for line in text.lines().filter(|line| line.starts_with("| `gptproto_gateway_") || line.starts_with("| `process_")) {
+    for line in text.lines().filter(|line| line.starts_with("| `gptproto_gateway_") || line.starts_with("| `process_"))
+    {
         let cells: Vec<&str> = line.trim_matches(['|', ' ']).split(" | ").map(str::trim).collect();
         let [name, kind, labels, meaning] = cells[..] else { panic!("four cells: {line}") };
         let labels: BTreeSet<String> = labels.split('`').skip(1).step_by(2).map(str::to_owned).collect();
@@ -222,11 +223,15 @@ fn the_board_is_one_that_grafana_can_load() {
             continue;
         }
         for target in panel["targets"].as_array().unwrap() {
-            assert_eq!((&target["datasource"]["uid"], &panel["datasource"]["uid"]), (&json!("${datasource}"), &json!("${datasource}")));
+            assert_eq!(
+                (&target["datasource"]["uid"], &panel["datasource"]["uid"]),
+                (&json!("${datasource}"), &json!("${datasource}"))
+            );
             let query = target["expr"].as_str().unwrap();
-            let used = query.split('$').skip(1).map(|rest| {
-                rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap()
-            });
+            let used = query
+                .split('$')
+                .skip(1)
+                .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap());
             for variable in used.filter(|name| !name.starts_with("__")) {
                 assert!(variables.contains(variable), "{title} uses ${variable}");
             }
@@ -283,8 +288,16 @@ async fn requests_and_dollars_are_counted_by_client_and_model_and_no_label_is_a_
     }
     let mini = Edit::new("of bob").field("model", "gpt-image-1-mini").field("size", "1024x1024");
     gateway.bob().edit(&mini).await.picture();
-    gateway.alice().edit(&Edit::new("another").field("model", "model-of-alice")).await.is_refused(404, "model_not_found");
-    gateway.client("sk-nobody-vQ7kZp3XvQ7kZp3XvQ7kZp3X").edit(&Edit::new("without a key")).await.is_refused(401, "invalid_api_key");
+    gateway
+        .alice()
+        .edit(&Edit::new("another").field("model", "model-of-alice"))
+        .await
+        .is_refused(404, "model_not_found");
+    gateway
+        .client("sk-nobody-vQ7kZp3XvQ7kZp3XvQ7kZp3X")
+        .edit(&Edit::new("without a key"))
+        .await
+        .is_refused(401, "invalid_api_key");
 
     let page = gateway.page("/metrics").await.1;
     let requests = |client: &str, model: &str, outcome: &str| {
@@ -330,7 +343,10 @@ async fn undecided_purchases_are_counted_over_restarts_until_they_are_decided() 
     let gateway = gateway.restart().await;
     assert!((metric(&gateway, undecided).await - 2.0).abs() < f64::EPSILON);
     assert!((metric(&gateway, "gptproto_gateway_engine_undecided_usd").await - usd).abs() < 1e-9);
-    assert!(metric(&gateway, "gptproto_gateway_engine_purchases_unknown_total").await < 0.5, "a counter of this process");
+    assert!(
+        metric(&gateway, "gptproto_gateway_engine_purchases_unknown_total").await < 0.5,
+        "a counter of this process"
+    );
     let page = gateway.page("/").await.1;
     assert!(page.contains("data-text=\"unknown\">2<") && page.contains("2 purchases may have cost up to $"), "{page}");
 

@@ -110,11 +110,7 @@ impl PurchaseMetrics {
             "US dollars that purchases with an unknown outcome may have cost",
             self.unknown_usd.clone(),
         );
-        registry.register(
-            "purchases_failed",
-            "Purchases that ended without a picture, by reason",
-            self.failed.clone(),
-        );
+        registry.register("purchases_failed", "Purchases that ended without a picture, by reason", self.failed.clone());
         registry.register(
             "inputs_unseen",
             "Purchases with pictures that were made without looking at the input pictures, by model",

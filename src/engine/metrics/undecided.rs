@@ -110,10 +110,7 @@ impl Undecided {
 fn sum(undecided: &[UndecidedPurchases], catalogue: &Catalogue) -> UndecidedSum {
     undecided.iter().fold(UndecidedSum::default(), |sum, of_model| {
         let price = catalogue.find(&of_model.model).map(|model| model.price.of(of_model.pictures, None));
-        UndecidedSum {
-            purchases: sum.purchases + of_model.purchases,
-            usd: sum.usd + price.map_or(0.0, |Usd(usd)| usd),
-        }
+        UndecidedSum { purchases: sum.purchases + of_model.purchases, usd: sum.usd + price.map_or(0.0, |Usd(usd)| usd) }
     })
 }
 

@@ -41,8 +41,8 @@ impl CallKind {
 /// Statuses with a label value of their own: those that the upstream, its edge or its storage answer with by their documents. They
 /// are counted from the start.
 const STATUSES: [&str; 21] = [
-    "200", "201", "202", "204", "301", "302", "307", "400", "401", "402", "403", "404", "409", "413", "422", "429", "500",
-    "502", "503", "504", "524",
+    "200", "201", "202", "204", "301", "302", "307", "400", "401", "402", "403", "404", "409", "413", "422", "429",
+    "500", "502", "503", "504", "524",
 ];
 
 /// Seconds until the head of an answer. A submit includes its upload, and with the OpenAI-format endpoints the picture.
@@ -68,10 +68,7 @@ pub(super) struct CallMetrics {
 
 impl Default for CallMetrics {
     fn default() -> Self {
-        Self {
-            responses: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS_BUCKETS)),
-        }
+        Self { responses: Family::default(), seconds: Family::new_with_constructor(|| Histogram::new(SECONDS_BUCKETS)) }
     }
 }
 
@@ -134,7 +131,10 @@ mod tests {
         calls.begin(CallKind::Poll).answered(StatusCode::IM_A_TEAPOT);
         drop(calls.begin(CallKind::Submit));
         let count = |call, status| calls.responses.get(&CallLabels { call, status }).map(|counted| counted.get());
-        assert_eq!([("poll", "200"), ("poll", OTHER), ("submit", NONE)].map(|(call, status)| count(call, status)), [Some(1); 3]);
+        assert_eq!(
+            [("poll", "200"), ("poll", OTHER), ("submit", NONE)].map(|(call, status)| count(call, status)),
+            [Some(1); 3]
+        );
         assert_eq!(count("question", "429"), Some(0), "it exists from the start");
         assert_eq!(calls.responses.get(&CallLabels { call: "poll", status: "418" }).map(|_| ()), None);
     }

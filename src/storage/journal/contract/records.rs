@@ -349,7 +349,8 @@ pub(super) async fn unknown_outcomes_are_counted_by_model(adapter: Adapter) {
     let adapter = adapter.reopened_after(HOUR).await;
     let mut undecided = adapter.journal.undecided().await.unwrap();
     undecided.sort_by_key(|sum| sum.model.as_str().to_owned());
-    let sum = |model: &str, purchases, pictures| UndecidedPurchases { model: ModelId::from(model), purchases, pictures };
+    let sum =
+        |model: &str, purchases, pictures| UndecidedPurchases { model: ModelId::from(model), purchases, pictures };
     assert_eq!(undecided, [sum("gpt-image-2", 2, 6), sum("other", 1, 3)]);
 }
 
