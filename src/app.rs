@@ -42,12 +42,15 @@ use sources::Modules;
 pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
 pub(crate) use learned::forget_account;
+use readiness::KnownAccounts;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
 /// The exit code after a second signal: the process did not stop in order.
 const EXIT_ABORTED: i32 = 1;
+/// How long the text at the start waits for what is known of the accounts.
+const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the simulator may finish its requests when it runs by itself.
 const SIMULATOR_GRACE: Duration = Duration::from_millis(200);
 
@@ -59,6 +62,7 @@ pub struct Gateway {
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
     grace: Grace,
+    accounts: KnownAccounts,
     storage: OpenStorage,
 }
 
@@ -90,7 +94,7 @@ impl Gateway {
 
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
-        let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, upstream).await?;
+        let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, &recent, upstream).await?;
         let Backend {
             engine,
             admission,
@@ -104,7 +108,7 @@ impl Gateway {
             storage,
             gptproto,
         } = backend;
-        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
+        let accounts = readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
         let administration = Administration::new(admin::Parts {
@@ -166,7 +170,7 @@ impl Gateway {
             Arc::new(SystemClock),
         );
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
-        Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
+        Ok(Self { administration, client_address, operator_address, lifecycle, grace, accounts, storage })
     }
 
     /// Returns the address for clients.
@@ -224,7 +228,9 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let gateway = Gateway::start_from(config, Some(source), false).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
-    banner::gateway(addresses, file.as_deref());
+    // Clients are served meanwhile.
+    let accounts = gateway.accounts.first_answers(FIRST_ANSWERS_TIMEOUT).await;
+    banner::gateway(addresses, file.as_deref(), &accounts);
     run_until_stopped(gateway).await
 }
 

@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::http::page_headers::NO_STORE;
+use crate::http::page_headers::{NO_STORE, wants_page};
 use crate::openapi::{Document, Route};
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};
@@ -192,8 +192,7 @@ async fn status(State(sources): State<Sources>) -> impl IntoResponse {
 
 /// Shows the page to people; programs that do not ask for HTML get the addresses of the pages.
 async fn index(State(sources): State<Sources>, headers: HeaderMap) -> Response {
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if !accepted.into_iter().any(|accepted| accepted.contains("text/html")) {
+    if !wants_page(&headers) {
         return Json(json!({
             "name": "gptproto-gateway",
             "version": env!("CARGO_PKG_VERSION"),

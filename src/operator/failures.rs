@@ -94,7 +94,7 @@ mod tests {
     fn failed(code: &'static str, outcome: RequestOutcome, prediction: Option<&str>) -> RecentFailure {
         RecentFailure::of(EndedRequest {
             at_ms: 0,
-            request: RequestId::random(),
+            request: Some(RequestId::random()),
             route: "edits",
             client: "alice".into(),
             model: None,

@@ -5,6 +5,7 @@ use super::{Cell, Row, View};
 use crate::admission::ClientStatus;
 use crate::operator::Snapshot;
 use crate::operator::failures::RecentFailure;
+use crate::telemetry::RequestId;
 use crate::telemetry::recent::{EndedRequest, Payment, RequestOutcome};
 
 /// Clients that are listed: those that have used most today.
@@ -52,7 +53,7 @@ fn failure(failure: &RecentFailure) -> Row {
         Cell { text: why, class: "wide" },
         Cell { text: (*money).to_owned(), class: paid },
         help,
-        Cell::code(ended.request.as_str()),
+        Cell::code(ended.request.as_ref().map_or("–", RequestId::as_str)),
     ])
 }
 
@@ -80,7 +81,7 @@ fn request(ended: &EndedRequest) -> Row {
         Cell::number(millis(ended.ms)),
         Cell::number(price),
         Cell::code(ended.code),
-        Cell::code(ended.request.as_str()),
+        Cell::code(ended.request.as_ref().map_or("–", RequestId::as_str)),
     ])
 }
 
