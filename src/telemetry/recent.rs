@@ -224,7 +224,7 @@ impl RecentRequests {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let counted = Family::default();
         metrics.register("api", |registry| {
-            let help = "Requests for pictures that have ended, by client, model and outcome";
+            let help = "Requests for pictures that have ended, and jobs that failed when no request waited, by client, model and outcome";
             registry.register("picture_requests", help, Family::clone(&counted));
         });
         Self { shared: Arc::default(), counted, clients: metrics.clients() }

@@ -1,7 +1,6 @@
 //! What purchases brought and cost, by client and model.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;

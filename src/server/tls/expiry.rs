@@ -32,7 +32,7 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
-    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+    Some(TimeZone::UTC.to_timestamp(time).ok()?.as_second())
 }
 
 /// Returns the content of the first element, if it has this tag, and what is behind it.
@@ -44,7 +44,7 @@ fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn any_element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let [tag, first, rest @ ..] = bytes else { return None };
     let (length, rest) = match usize::from(*first) {
-        short @ 0..0x80 => (short, rest),
+        short @ 0..=0x7f => (short, rest),
         // The number of bytes that the length has.
         long @ 0x81..=0x84 => {
             let (digits, rest) = rest.split_at_checked(long - 0x80)?;
