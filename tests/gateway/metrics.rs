@@ -118,15 +118,24 @@ async fn the_table_has_every_metric_with_its_type_labels_and_help() {
         let twice = documented.insert(name.trim_matches('`').to_owned(), (kind, labels, meaning));
         assert!(twice.is_none(), "{name} is in the table twice");
     }
+    let mut problems = Vec::new();
     for (name, Exported { kind, help, labels }) in &exported {
+        let quoted: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let row = format!("| `{name}` | {kind} | {} | {help} |", quoted.join(", "));
         // Set by builds that know their commit.
-        let optional = |name: &String| name == "revision";
-        let row = format!("| `{name}` | {kind} | {labels:?} | {help} |");
-        let (known, named, meaning) = documented.remove(name).unwrap_or_else(|| panic!("not in the table: {row}"));
-        let differing: Vec<&String> = named.symmetric_difference(labels).filter(|name| !optional(name)).collect();
-        assert!(known == kind && differing.is_empty(), "{name} is {row}");
-        assert!(meaning.starts_with(help.as_str()), "{name} begins with its help text {help:?}, not {meaning:?}");
+        let is_optional = |label: &String| label == "revision";
+        let is_right = documented.remove(name).is_some_and(|(known, named, meaning)| {
+            known == kind && named.symmetric_difference(labels).all(is_optional) && meaning.starts_with(help.as_str())
+        });
+        if !is_right {
+            problems.push(row);
+        }
     }
+    assert!(
+        problems.is_empty(),
+        "these rows are not in the table, which may say more behind the text:\n{}",
+        problems.join("\n")
+    );
     assert!(documented.is_empty(), "no gateway has these: {:?}", documented.keys());
 }
 
@@ -152,7 +161,7 @@ async fn the_alerts_the_board_and_the_documents_name_metrics_that_exist() {
     };
     let both = ["gptproto_gateway_", "process_"];
     let counts = ["alerts.yml", "alerts_test.yml"].map(|name| check(&format!("deploy/prometheus/{name}"), &both));
-    assert!(counts.iter().all(|count| *count > 15), "{counts:?}");
+    assert!(counts.iter().all(|count| *count >= 15), "{counts:?}");
     assert!(check("deploy/grafana/gptproto-gateway.json", &both) > 40);
     for path in ["README.md", "config/README.md", "deploy/prometheus/README.md", "src/openapi/operator.json"] {
         check(path, &both[..1]);
@@ -185,7 +194,10 @@ async fn the_alerts_are_tested_and_name_commands_and_keys_that_exist() {
     for command in commands {
         // `--help` is looked at after everything before it was understood.
         let command = command.replace("{{ $labels.account }}", "default").replace("{{ $labels.model }}", "gpt-image-2");
-        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let quoted = command.split('"').enumerate();
+        let words =
+            quoted.flat_map(|(at, part)| if at % 2 == 1 { vec![part] } else { part.split_whitespace().collect() });
+        let arguments: Vec<&str> = words.chain(["--help"]).collect();
         let run = program.run(&arguments).await;
         assert_eq!(run.code, Some(0), "{command}: {}", run.stderr);
     }
@@ -309,7 +321,7 @@ async fn requests_and_dollars_are_counted_by_client_and_model_and_no_label_is_a_
     assert_eq!(requests("alice", "gpt-image-1.5", "unknown"), Some(0.0), "the others exist, too");
     assert_eq!(requests("(other)", "gpt-image-1-mini", "made"), Some(1.0), "bob is one client too many");
     assert_eq!(requests("alice", "(none)", "refused"), Some(1.0));
-    assert_eq!(requests("(none)", "(none)", "refused"), Some(1.0));
+    assert_eq!(requests("(none)", "(none)", "refused"), None, "without a key it is only one of all requests");
     assert!(!page.contains("model-of-alice") && !page.contains("bob") && !page.contains("nobody"), "{page}");
     let bought = |name: &str, client: &str, model: &str| {
         value(&page, &format!("gptproto_gateway_engine_{name}_total{{client=\"{client}\",model=\"{model}\"}}")).unwrap()
