@@ -1,6 +1,7 @@
 """What deploy/prometheus/check.sh does in Python.
 
 usage: check.py forward PORT TO       serves the metrics of a gateway's operator port as plain text on a port of its own
+       check.py scraped ADDRESS       waits until a Prometheus has scraped both forms
        check.py queries ADDRESS TOP   runs the queries of the board and the alerts on a Prometheus, and prints a table
 """
 
@@ -62,6 +63,15 @@ class Prometheus:
     def now(self, query):
         return {tuple(sorted(one["metric"].items())): float(one["value"][1])
                 for one in self.get("query", query=query)["result"]}
+
+
+def scraped(prometheus):
+    """Waits for the first scrapes, which begin some seconds after the start: what happens before them is no increase."""
+    deadline = time.monotonic() + 30
+    while len(prometheus.now("up == 1")) < 2:
+        if time.monotonic() > deadline:
+            sys.exit("Prometheus does not scrape the gateway")
+        time.sleep(0.2)
 
 
 def board_queries(board):
@@ -129,6 +139,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["forward", port, to]:
             forward(int(port), int(to))
+        case ["scraped", address]:
+            scraped(Prometheus(address))
         case ["queries", address, top]:
             sys.exit(queries(address, Path(top)))
         case _:

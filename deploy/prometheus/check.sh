@@ -91,6 +91,7 @@ YAML
 start prometheus "$prometheus" --config.file="$scratch/prometheus.yml" --storage.tsdb.path="$scratch/database" \
   --web.listen-address="127.0.0.1:$database"
 wait_for prometheus "http://127.0.0.1:$database/-/ready"
+python3 "$folder/check.py" scraped "http://127.0.0.1:$database"
 
 # The model that the profile refuses is refused until its patience ends, and meanwhile the others go on.
 edit gpt-image-2 refused >/dev/null &
@@ -103,7 +104,7 @@ expect 502 edit gpt-image-1.5 'its answer is lost'
 expect 200 ask -H 'content-type: application/json' \
   -d '{"model": "gpt-image-1.5", "size": "256x256", "quality": "low", "prompt": "a square"}' \
   "https://127.0.0.1:$client/v1/images/generations"
-expect 401 ask -H 'Authorization: Bearer wrong' "https://127.0.0.1:$client/v1/models"
+expect 404 ask "https://127.0.0.1:$client/v1/models/none"
 kill "$refused" 2>/dev/null || true
 wait "$refused" 2>/dev/null || true
 # Some scrapes more.
