@@ -138,18 +138,24 @@ impl AccountStatus {
 
 #[derive(Clone, Debug)]
 pub(super) struct BudgetMetrics {
-    clients: LabelNames,
+    queue: QueueMetrics,
     calls: Family<CallLabels, Counter>,
     pushbacks: Family<PushbackLabels, Counter>,
-    queued_submits: Gauge,
-    client_queued_submits: Family<ClientLabel, Gauge>,
-    queued_upload_bytes: Gauge,
     ready: Family<AccountLabel, Gauge>,
     not_ready: Family<ObstacleLabels, Gauge>,
     in_flight: Family<AccountLabel, Gauge>,
     in_flight_max: Family<AccountLabel, Gauge>,
     submits_per_minute_max: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
     paused_seconds: Family<PauseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
+}
+
+/// What waits in the queue.
+#[derive(Clone, Debug)]
+struct QueueMetrics {
+    clients: LabelNames,
+    submits: Gauge,
+    submits_by_client: Family<ClientLabel, Gauge>,
+    upload_bytes: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -189,16 +195,36 @@ struct PauseLabels {
     reason: &'static str,
 }
 
+impl QueueMetrics {
+    fn set(&self, status: &Status) {
+        self.submits.set(whole(status.queued_submits));
+        // Clients without queued submits are removed.
+        self.submits_by_client.clear();
+        for (client, &count) in &status.queued_submits_by_client {
+            let label = ClientLabel { client: self.clients.value(client) };
+            // Several clients may share a value.
+            self.submits_by_client.get_or_create(&label).inc_by(whole(count));
+        }
+        self.upload_bytes.set(i64::try_from(status.queued_upload_bytes).unwrap_or(i64::MAX));
+    }
+}
+
+fn whole(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
 impl BudgetMetrics {
     /// Counters of the accounts begin at 0.
     pub(super) fn new<'a>(metrics: &Metrics, accounts: impl Iterator<Item = &'a AccountId>) -> Self {
         let own = Self {
-            clients: metrics.clients(),
+            queue: QueueMetrics {
+                clients: metrics.clients(),
+                submits: Gauge::default(),
+                submits_by_client: Family::default(),
+                upload_bytes: Gauge::default(),
+            },
             calls: Family::default(),
             pushbacks: Family::default(),
-            queued_submits: Gauge::default(),
-            client_queued_submits: Family::default(),
-            queued_upload_bytes: Gauge::default(),
             ready: Family::default(),
             not_ready: Family::default(),
             in_flight: Family::default(),
@@ -225,16 +251,16 @@ impl BudgetMetrics {
                 "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, permission, key)",
                 own.pushbacks.clone(),
             );
-            registry.register("queued_submits", "Submits that wait in the queue", own.queued_submits.clone());
+            registry.register("queued_submits", "Submits that wait in the queue", own.queue.submits.clone());
             registry.register(
                 "client_queued_submits",
                 "Submits that wait in the queue, by client",
-                own.client_queued_submits.clone(),
+                own.queue.submits_by_client.clone(),
             );
             registry.register(
                 "queued_upload_bytes",
                 "Bytes of the uploads of queued submits",
-                own.queued_upload_bytes.clone(),
+                own.queue.upload_bytes.clone(),
             );
             registry.register(
                 "ready",
@@ -281,16 +307,7 @@ impl BudgetMetrics {
     }
 
     pub(super) fn refresh(&self, status: &Status) {
-        let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.queued_submits.set(whole(status.queued_submits));
-        // Clients without queued submits are removed.
-        self.client_queued_submits.clear();
-        for (client, &count) in &status.queued_submits_by_client {
-            let label = ClientLabel { client: self.clients.value(client) };
-            // Several clients may share a value.
-            self.client_queued_submits.get_or_create(&label).inc_by(whole(count));
-        }
-        self.queued_upload_bytes.set(i64::try_from(status.queued_upload_bytes).unwrap_or(i64::MAX));
+        self.queue.set(status);
         self.paused_seconds.clear();
         for account in &status.accounts {
             let label = AccountLabel { account: account.name.clone() };

@@ -1,6 +1,5 @@
 //! The metrics of the engine, and its part of the status page.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -19,10 +18,10 @@ mod undecided;
 use disk::{DiskMetrics, DiskStatus};
 use purchases::PurchaseMetrics;
 pub(crate) use recent_times::GenerationTime;
+pub(crate) use undecided::Undecided;
 
 use crate::model::{ApiKind, Catalogue, ClientId, Failure, ModelId, Usd};
 use crate::storage::journal::JobRecord;
-use crate::storage::{Journal, JournalError};
 use crate::telemetry::Metrics;
 use crate::telemetry::label_names::OTHER;
 use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
@@ -163,8 +162,8 @@ impl CallMetrics {
 }
 
 impl EngineMetrics {
-    pub(super) fn new(metrics: &Metrics, catalogue: &Catalogue) -> Self {
-        let purchases = PurchaseMetrics::new(metrics, catalogue);
+    pub(super) fn new(metrics: &Metrics, undecided: Undecided, catalogue: &Catalogue) -> Self {
+        let purchases = PurchaseMetrics::new(metrics, undecided, catalogue);
         let (calls, requests, formats): (CallMetrics, _, _) = Default::default();
         calls.begin();
         let own = Self { calls, purchases, requests, disk: DiskMetrics::default(), formats };
@@ -287,24 +286,6 @@ impl EngineMetrics {
     /// Counts a submit without an answer.
     pub(super) fn unknown(&self, estimate: Usd) {
         self.purchases.unknown(estimate);
-    }
-
-    /// Reads which purchases the operator has not decided about.
-    ///
-    /// # Errors
-    ///
-    /// [`JournalError`].
-    pub(super) async fn read_undecided(
-        &self,
-        journal: &dyn Journal,
-        catalogue: &Catalogue,
-    ) -> Result<(), JournalError> {
-        self.purchases.undecided.read(journal, catalogue).await
-    }
-
-    /// Reads that again and again, for as long as it is polled.
-    pub(super) async fn follow_undecided(self, journal: Arc<dyn Journal>, catalogue: Arc<Catalogue>) {
-        self.purchases.undecided.follow(journal, catalogue).await;
     }
 
     /// Adds the counters to a snapshot.

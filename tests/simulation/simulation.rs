@@ -447,6 +447,7 @@ impl Simulation {
                 &metrics,
             )),
             completion_listener: Arc::new(NoListener),
+            undecided: Undecided::default(),
             upstream: Arc::new(connection.clone()),
             lifecycle: lifecycle.clone(),
             metrics,

@@ -14,9 +14,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
-use crate::api::response::cache_headers::CACHE_WORDS;
 use crate::config::LoggedRequests;
-use crate::http::gateway_headers::{COST_ESTIMATED, COST_USD, HIT, SANDBOX};
+use crate::http::gateway_headers::{CACHE_WORDS, COST_ESTIMATED, COST_USD, HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
 use crate::model::{ClientId, Clock, JobId, ModelId, SystemClock};
 use crate::telemetry::recent::{EndedLater, EndedRequest, Payment, RecentRequests, RequestOutcome};

@@ -51,9 +51,6 @@ fn add_names(headers: &mut HeaderMap, header: HeaderName, names: &[String]) {
     }
 }
 
-/// The values of `x-gateway-cache`.
-pub(crate) const CACHE_WORDS: [&str; 4] = [HIT, "joined", "miss", "bypass"];
-
 /// Returns the value of `x-gateway-cache`, one of [`CACHE_WORDS`].
 pub(crate) fn cache_word(source: AnswerSource) -> &'static str {
     match source {

@@ -20,25 +20,25 @@ use crate::telemetry::label_names::{LabelNames, OTHER};
 
 #[derive(Clone, Debug)]
 pub(super) struct PurchaseMetrics {
-    clients: LabelNames,
-    pictures_bought: Family<BuyerLabels, Counter>,
-    spent_usd: Family<BuyerLabels, Money>,
-    /// The same over all clients and models, for the status page.
-    totals: Arc<Totals>,
+    bought: BoughtMetrics,
     failed: Family<ReasonLabel, Counter>,
     inputs_unseen: Family<ModelLabel, Counter>,
     in_progress: Family<StateLabel, Gauge>,
     generation_seconds: Family<ModelLabel, Histogram>,
     recent_times: RecentTimes,
-    unknown_usd: Money,
     unknown: Counter,
-    pub(super) undecided: Undecided,
+    unknown_usd: Money,
+    undecided: Undecided,
 }
 
-#[derive(Debug, Default)]
-struct Totals {
-    pictures: Counter,
-    usd: Money,
+/// What was bought, by client and model; and over all of them, for the status page.
+#[derive(Clone, Debug)]
+struct BoughtMetrics {
+    clients: LabelNames,
+    pictures: Family<BuyerLabels, Counter>,
+    usd: Family<BuyerLabels, Money>,
+    pictures_sum: Counter,
+    usd_sum: Money,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,20 +68,23 @@ const GENERATION_BUCKETS: [f64; 14] =
 
 impl PurchaseMetrics {
     /// Counters of models and reasons begin at 0.
-    pub(super) fn new(metrics: &Metrics, catalogue: &Catalogue) -> Self {
+    pub(super) fn new(metrics: &Metrics, undecided: Undecided, catalogue: &Catalogue) -> Self {
         let own = Self {
-            clients: metrics.clients(),
-            pictures_bought: Family::default(),
-            spent_usd: Family::default(),
-            totals: Arc::default(),
+            bought: BoughtMetrics {
+                clients: metrics.clients(),
+                pictures: Family::default(),
+                usd: Family::default(),
+                pictures_sum: Counter::default(),
+                usd_sum: Money::default(),
+            },
             failed: Family::default(),
             inputs_unseen: Family::default(),
             in_progress: Family::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
             recent_times: RecentTimes::default(),
-            unknown_usd: Money::default(),
             unknown: Counter::default(),
-            undecided: Undecided::default(),
+            unknown_usd: Money::default(),
+            undecided,
         };
         for model in &catalogue.models {
             own.inputs_unseen.get_or_create_owned(&ModelLabel { model: model.id.as_str().into() });
@@ -96,12 +99,12 @@ impl PurchaseMetrics {
         registry.register(
             "pictures_bought",
             "Pictures bought and stored, by client and model",
-            self.pictures_bought.clone(),
+            self.bought.pictures.clone(),
         );
         registry.register(
             "spent_usd",
             "US dollars spent, by client and model, by the prices of the catalogue",
-            self.spent_usd.clone(),
+            self.bought.usd.clone(),
         );
         registry.register("purchases_unknown", "Purchases with an unknown outcome", self.unknown.clone());
         registry.register(
@@ -130,9 +133,9 @@ impl PurchaseMetrics {
 
     /// Makes the counts of a client and a model, at 0: the first purchase is an increase that can be seen.
     pub(super) fn expect(&self, client: &ClientId, model: &ModelId) {
-        let labels = BuyerLabels { client: self.clients.value(&client.0), model: model.as_str().into() };
-        self.pictures_bought.get_or_create_owned(&labels);
-        self.spent_usd.get_or_create_owned(&labels);
+        let labels = BuyerLabels { client: self.bought.clients.value(&client.0), model: model.as_str().into() };
+        self.bought.pictures.get_or_create_owned(&labels);
+        self.bought.usd.get_or_create_owned(&labels);
     }
 
     /// Counts the pictures of a purchase, and whether they were made without looking at its input pictures. Without a price the
@@ -147,12 +150,13 @@ impl PurchaseMetrics {
     ) {
         let model: Arc<str> = price.map_or_else(|| OTHER.into(), |_| record.model.as_str().into());
         self.recent_times.record(&model, took);
-        let labels = BuyerLabels { client: self.clients.value(&record.client.0), model: Arc::clone(&model) };
-        self.pictures_bought.get_or_create(&labels).inc_by(pictures as u64);
-        self.totals.pictures.inc_by(pictures as u64);
+        let bought = &self.bought;
+        let labels = BuyerLabels { client: bought.clients.value(&record.client.0), model: Arc::clone(&model) };
+        bought.pictures.get_or_create(&labels).inc_by(pictures as u64);
+        bought.pictures_sum.inc_by(pictures as u64);
         if let Some(Usd(usd)) = price {
-            self.spent_usd.get_or_create(&labels).inc_by(usd);
-            self.totals.usd.inc_by(usd);
+            bought.usd.get_or_create(&labels).inc_by(usd);
+            bought.usd_sum.inc_by(usd);
         }
         let model = ModelLabel { model };
         self.generation_seconds.get_or_create(&model).observe(took.as_secs_f64());
@@ -178,8 +182,8 @@ impl PurchaseMetrics {
     }
 
     pub(super) fn fill(&self, status: &mut Status) {
-        status.pictures = self.totals.pictures.get();
-        status.spent_usd = self.totals.usd.get();
+        status.pictures = self.bought.pictures_sum.get();
+        status.spent_usd = self.bought.usd_sum.get();
         let undecided = self.undecided.sum();
         (status.unknown, status.unknown_usd) = (undecided.purchases, undecided.usd);
         status.generation_times = self.recent_times.by_model();
@@ -203,7 +207,7 @@ mod tests {
     #[test]
     fn counts_begin_at_zero_and_clients_beyond_the_limit_share_one() {
         let metrics = Metrics::new(1);
-        let purchases = PurchaseMetrics::new(&metrics, &Config::load(None, &Environment::default()).unwrap().catalogue);
+        let purchases = PurchaseMetrics::new(&metrics, Undecided::default(), &Config::load(None, &Environment::default()).unwrap().catalogue);
         metrics.register("engine", |registry| purchases.register(registry));
         for client in ["alice", "bob", "carol"] {
             purchases.expect(&ClientId(client.into()), &ModelId::from("gpt-image-2"));

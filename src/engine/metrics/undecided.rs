@@ -22,14 +22,14 @@ const PAUSE_FACTOR: u32 = 100;
 
 /// How many there are, and what they may have cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct UndecidedSum {
-    pub(crate) purchases: u64,
-    pub(crate) usd: f64,
+pub(super) struct UndecidedSum {
+    pub(super) purchases: u64,
+    pub(super) usd: f64,
 }
 
 /// The purchases that wait for a decision. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Undecided {
+pub(crate) struct Undecided {
     known: Arc<Mutex<Known>>,
     purchases: Gauge,
     usd: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -67,7 +67,7 @@ impl Undecided {
     /// # Errors
     ///
     /// [`JournalError`] when it cannot be read: what was known before stays.
-    pub(super) async fn read(&self, journal: &dyn Journal, catalogue: &Catalogue) -> Result<(), JournalError> {
+    pub(crate) async fn read(&self, journal: &dyn Journal, catalogue: &Catalogue) -> Result<(), JournalError> {
         loop {
             let before = self.lock().added;
             let sum = sum(&journal.undecided().await?, catalogue);
@@ -80,7 +80,7 @@ impl Undecided {
     }
 
     /// Reads the journal for as long as it is polled.
-    pub(super) async fn follow(self, journal: Arc<dyn Journal>, catalogue: Arc<Catalogue>) {
+    pub(crate) async fn follow(self, journal: Arc<dyn Journal>, catalogue: Arc<Catalogue>) {
         let mut was_readable = true;
         loop {
             let began = Instant::now();
