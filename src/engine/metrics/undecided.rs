@@ -108,9 +108,14 @@ impl Undecided {
 
 /// Adds up, by the prices of the catalogue; models that it no longer has are counted without a price.
 fn sum(undecided: &[UndecidedPurchases], catalogue: &Catalogue) -> UndecidedSum {
-    undecided.iter().fold(UndecidedSum::default(), |sum, of_model| {
-        let price = catalogue.find(&of_model.model).map(|model| model.price.of(of_model.pictures, None));
-        UndecidedSum { purchases: sum.purchases + of_model.purchases, usd: sum.usd + price.map_or(0.0, |Usd(usd)| usd) }
+    undecided.iter().fold(UndecidedSum::default(), |sum, alike| {
+        let model = catalogue.find(&alike.model);
+        let each = model.map(|model| model.price.estimate(usize::from(alike.pictures), alike.terms()));
+        let count = f64::from(u32::try_from(alike.purchases).unwrap_or(u32::MAX));
+        UndecidedSum {
+            purchases: sum.purchases + alike.purchases,
+            usd: sum.usd + each.map_or(0.0, |Usd(usd)| usd) * count,
+        }
     })
 }
 

@@ -137,7 +137,8 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// lost answer, will be recovered as unknown, so it is included; an accepted purchase is not, because it is still under way.
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>>;
 
-    /// Returns the purchases of unknown outcome about which the operator has not decided, by model, in no particular order.
+    /// Returns the purchases of unknown outcome about which the operator has not decided, those of one price together, in no
+    /// particular order.
     fn undecided(&self) -> BoxFuture<'static, Result<Vec<UndecidedPurchases>, JournalError>>;
 
     /// Returns the undelivered webhooks of ended jobs, oldest first: of one job, or of all jobs for `None`.

@@ -335,7 +335,7 @@ pub(super) async fn equal_purchases_of_a_day_are_added_up(adapter: Adapter) {
     assert_eq!(adapter.journal.quota_used_since(tomorrow).await.unwrap(), []);
 }
 
-pub(super) async fn unknown_outcomes_are_counted_by_model(adapter: Adapter) {
+pub(super) async fn unknown_outcomes_are_counted_by_what_their_price_depends_on(adapter: Adapter) {
     let (unknown, lost) =
         (Failure::OutcomeUnknown { message: "cut".to_owned() }, Failure::TaskFailed { message: "no".to_owned() });
     for (number, model, failure) in
@@ -348,10 +348,13 @@ pub(super) async fn unknown_outcomes_are_counted_by_model(adapter: Adapter) {
     }
     let adapter = adapter.reopened_after(HOUR).await;
     let mut undecided = adapter.journal.undecided().await.unwrap();
-    undecided.sort_by_key(|sum| sum.model.as_str().to_owned());
-    let sum =
-        |model: &str, purchases, pictures| UndecidedPurchases { model: ModelId::from(model), purchases, pictures };
-    assert_eq!(undecided, [sum("gpt-image-2", 2, 6), sum("other", 1, 3)]);
+    undecided.sort_by_key(|alike| alike.model.as_str().to_owned());
+    let JobRecord { size, choices, inputs, .. } = job_record(1);
+    let alike = |purchases, model: &str| {
+        let (model, choices) = (ModelId::from(model), choices.clone());
+        UndecidedPurchases { purchases, model, pictures: 3, size, choices, inputs }
+    };
+    assert_eq!(undecided, [alike(2, "gpt-image-2"), alike(1, "other")]);
 }
 
 pub(super) async fn a_closed_journal_refuses_records(adapter: Adapter) {

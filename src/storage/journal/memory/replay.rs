@@ -29,18 +29,20 @@ pub(super) fn used_quota(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
 
 /// Returns the purchases of unknown outcome. Decisions about them are not records, so none is considered.
 pub(super) fn undecided(jobs: &[StoredJob]) -> Vec<UndecidedPurchases> {
-    let mut by_model: Vec<UndecidedPurchases> = Vec::new();
+    let mut undecided: Vec<UndecidedPurchases> = Vec::new();
     for job in jobs {
-        let model = &job.record.model;
+        let JobRecord { model, size, choices, inputs, .. } = &job.record;
         for purchase in job.purchases.iter().filter(|purchase| purchase.state.name() == "unknown") {
-            let pictures = usize::from(purchase.pictures);
-            match by_model.iter_mut().find(|sum| sum.model == *model) {
-                Some(sum) => (sum.purchases, sum.pictures) = (sum.purchases + 1, sum.pictures + pictures),
-                None => by_model.push(UndecidedPurchases { model: model.clone(), purchases: 1, pictures }),
+            let (purchases, pictures) = (1, purchase.pictures);
+            let (model, choices) = (model.clone(), choices.clone());
+            let one = UndecidedPurchases { purchases, model, pictures, size: *size, choices, inputs: *inputs };
+            match undecided.iter_mut().find(|known| UndecidedPurchases { purchases: 1, ..(*known).clone() } == one) {
+                Some(known) => known.purchases += 1,
+                None => undecided.push(one),
             }
         }
     }
-    by_model
+    undecided
 }
 
 /// Returns the webhooks of ended jobs that are pending after these records.

@@ -173,12 +173,19 @@ fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<V
 /// Returns what the operator has to decide about, as `Journal::undecided`. CROSS JOIN fixes the order of the loops.
 pub(super) fn undecided(connection: &Connection) -> rusqlite::Result<Vec<UndecidedPurchases>> {
     let mut statement = connection.prepare_cached(
-        "SELECT model, count(*), sum(pictures) FROM purchases INDEXED BY purchases_undecided
-         CROSS JOIN jobs ON jobs.id = job_id WHERE state = 'unknown' AND resolution IS NULL GROUP BY model",
+        "SELECT count(*), model, pictures, size, choices, inputs FROM purchases INDEXED BY purchases_undecided
+         CROSS JOIN jobs ON jobs.id = job_id WHERE state = 'unknown' AND resolution IS NULL
+         GROUP BY model, pictures, size, choices, inputs",
     )?;
     let rows = statement.query_map((), |row| {
-        let model = ModelId::from(row.get::<_, String>(0)?);
-        Ok(UndecidedPurchases { model, purchases: row.get(1)?, pictures: row.get(2)? })
+        Ok(UndecidedPurchases {
+            purchases: row.get(0)?,
+            model: ModelId::from(row.get::<_, String>(1)?),
+            pictures: row.get(2)?,
+            size: parsed(row, 3, |text| text.parse().ok())?,
+            choices: from_json::<Choices>(row, 4)?,
+            inputs: row.get(5)?,
+        })
     })?;
     rows.collect()
 }
