@@ -278,7 +278,9 @@ impl Listeners {
         let per_address = server.connections.per_address_max;
         let metrics = ConnectionMetrics::default();
         registry.register("connections", |registry| metrics.register(registry));
-        [CLIENTS, OPERATOR].into_iter().for_each(|listener| metrics.begin(listener));
+        for listener in [CLIENTS, OPERATOR] {
+            metrics.begin(listener);
+        }
         Self {
             client: ConnectionLimiter::new(shares.connections, per_address, server.connections.proxy_networks.clone()),
             operator: ConnectionLimiter::new(shares.operator, None, Vec::new()),

@@ -190,8 +190,8 @@ impl PurchaseMetrics {
     }
 
     pub(super) fn set_gauges(&self, status: &Status) {
-        let states = [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)];
-        for (state, count) in states {
+        let counts = [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)];
+        for (state, count) in counts {
             let gauge = self.in_progress.get_or_create_owned(&StateLabel { state });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -207,7 +207,11 @@ mod tests {
     #[test]
     fn counts_begin_at_zero_and_clients_beyond_the_limit_share_one() {
         let metrics = Metrics::new(1);
-        let purchases = PurchaseMetrics::new(&metrics, Undecided::default(), &Config::load(None, &Environment::default()).unwrap().catalogue);
+        let purchases = PurchaseMetrics::new(
+            &metrics,
+            Undecided::default(),
+            &Config::load(None, &Environment::default()).unwrap().catalogue,
+        );
         metrics.register("engine", |registry| purchases.register(registry));
         for client in ["alice", "bob", "carol"] {
             purchases.expect(&ClientId(client.into()), &ModelId::from("gpt-image-2"));
