@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::arguments::FileFormat;
+use crate::ledger::quoted;
 
 /// Before the `umask` of the user.
 const FILE_MODE: u32 = 0o666;
@@ -37,7 +38,16 @@ impl Output {
             Some(path) if path.is_dir() => path.join(default()),
             Some(path) => path.to_owned(),
         };
-        let ending = base.extension().and_then(|ending| FileFormat::of_ending(&ending.to_string_lossy()));
+        let ending = ending(&base);
+        if let Some(extension) = base.extension()
+            && ending.or(format).is_none()
+        {
+            let extension = extension.to_string_lossy();
+            return Err(format!(
+                "{}: no picture is saved as .{extension}; use .png, .jpg or .webp, or --format",
+                base.display()
+            ));
+        }
         if let (Some(ending), Some(format)) = (ending, format)
             && ending != format
         {
@@ -59,9 +69,12 @@ impl Output {
         self.format
     }
 
-    /// Returns the name for a single picture.
-    pub(super) fn base(&self) -> &Path {
-        &self.base
+    /// Returns the arguments that plan the same files, as a shell reads them.
+    pub(super) fn arguments(&self) -> String {
+        let format = self.format.filter(|_| ending(&self.base).is_none());
+        let format = format.map(|format| format!(" --format {}", format.name())).unwrap_or_default();
+        let force = if self.replaces { " --force" } else { "" };
+        format!(" -o {}{format}{force}", quoted(&self.base.to_string_lossy()))
     }
 
     /// Writes the pictures. Returns their files.
@@ -73,7 +86,7 @@ impl Output {
         let names = self.names(pictures.len());
         for (path, bytes) in names.iter().zip(pictures) {
             self.check(path)?;
-            self.write_one(path, bytes).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+            self.write_one(path, bytes).map_err(|error| unwritable(path, &error))?;
         }
         Ok(names)
     }
@@ -108,6 +121,11 @@ impl Output {
     }
 }
 
+/// Returns the encoding that a name promises.
+fn ending(path: &Path) -> Option<FileFormat> {
+    path.extension().and_then(|ending| FileFormat::of_ending(&ending.to_string_lossy()))
+}
+
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -119,7 +137,12 @@ fn check_folder(path: &Path) -> Result<(), String> {
         return Err(format!("the folder {} does not exist", folder.display()));
     }
     // The file is removed at once; permissions alone do not say whether the disk is writable.
-    tempfile::tempfile_in(folder).map(drop).map_err(|error| format!("{} cannot be written: {error}", folder.display()))
+    tempfile::tempfile_in(folder).map(drop).map_err(|error| unwritable(folder, &error))
+}
+
+/// Returns the message of an error, whose own text has the name of a temporary file.
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be written: {}", path.display(), error.kind())
 }
 
 #[cfg(test)]
@@ -157,6 +180,26 @@ mod tests {
         assert!(plan("a.png", Some(FileFormat::Webp)).unwrap_err().contains("--format webp"));
         assert!(plan("nowhere/a.png", None).unwrap_err().contains("nowhere does not exist"));
         let inside = Output::planned(Some(folder.path()), "cat-edited", Some(FileFormat::Jpeg), 1, false).unwrap();
-        assert_eq!(inside.base(), folder.path().join("cat-edited.jpeg"));
+        assert_eq!(inside.base, folder.path().join("cat-edited.jpeg"));
+        for name in ["a.gif", "a.txt", "v1.2"] {
+            let error = plan(name, None).unwrap_err();
+            assert!(error.contains("use .png, .jpg or .webp, or --format"), "{error}");
+            plan(name, Some(FileFormat::Png)).unwrap();
+        }
+        plan("no-ending", None).unwrap();
+    }
+
+    #[test]
+    fn the_same_files_can_be_planned_by_another_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().display();
+        for (name, format, replaces, arguments) in [
+            ("a.png", None, false, format!(" -o {place}/a.png")),
+            ("a.png", Some(FileFormat::Png), true, format!(" -o {place}/a.png --force")),
+            ("my a.dat", Some(FileFormat::Webp), true, format!(" -o '{place}/my a.dat' --format webp --force")),
+        ] {
+            let output = Output::planned(Some(&folder.path().join(name)), "cat", format, 1, replaces).unwrap();
+            assert_eq!(output.arguments(), arguments);
+        }
     }
 }
