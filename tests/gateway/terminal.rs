@@ -209,8 +209,10 @@ async fn a_refusal_after_a_lost_answer_or_of_an_accepted_job_does_not_say_that_n
     );
 
     let object = json_of(&program.run(&["keys", "new", "--name", "dave", "--json"]).await);
+    let dave = object["key"].as_str().unwrap();
+    until("the key is known", async || serving.client(dave).get("/v1/models").await.status == 200).await;
     upstream.hold().await;
-    let client = client_of(&serving.address(), object["key"].as_str().unwrap());
+    let client = client_of(&serving.address(), dave);
     let running = in_background(async move { client.run(&["edit", "cat.png", "held", "-o", "out.png"]).await });
     until("it is being made", async || serving.status("engine", "polling").await == 1).await;
     assert_eq!(program.run(&["keys", "revoke", "dave"]).await.code, Some(0));
@@ -343,7 +345,9 @@ async fn the_gateway_of_the_configuration_needs_no_key_of_the_environment() {
 
     // What may go on keeps its key.
     upstream.hold().await;
-    let mut running = here.begin(&["generate", "a hen", "-o", "hen.png"]).await;
+    let mut elsewhere = Program::bare();
+    elsewhere.environment = here.environment.clone();
+    let mut running = elsewhere.begin(&["generate", "a hen", "-o", "hen.png"]).await;
     until("the client knows the id", async || running.log().contains("job pred_")).await;
     running.signal("INT");
     until("the client has stopped", async || running.ended().is_some()).await;

@@ -99,13 +99,22 @@ fn missing(path: &Path) -> String {
 
 /// Returns the file in the same folder whose name is most like that of a missing one.
 fn similar(path: &Path) -> Option<PathBuf> {
-    let wanted = path.file_name()?.to_string_lossy().to_lowercase();
+    let wanted = Path::new(path.file_name()?);
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).ok()?;
     let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
-    let rated = names.map(|name| (strsim::jaro_winkler(&wanted, &name.to_string_lossy().to_lowercase()), name));
+    let rated = names.map(|name| (similarity(wanted, Path::new(&name)), name));
     let (similarity, best) = rated.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
     (similarity >= SIMILARITY_MIN).then(|| parent.map_or_else(|| PathBuf::from(&best), |parent| parent.join(&best)))
+}
+
+/// Returns how much two names are alike, from 0 to 1: in their stems and in their endings, which strangers may share.
+fn similarity(one: &Path, other: &Path) -> f64 {
+    let alike = |one: Option<&OsStr>, other: Option<&OsStr>| {
+        let [one, other] = [one, other].map(|part| part.unwrap_or_default().to_string_lossy().to_lowercase());
+        strsim::jaro_winkler(&one, &other)
+    };
+    alike(one.file_stem(), other.file_stem()).min(alike(one.extension(), other.extension()))
 }
 
 fn read_prompt(argument: &OsStr, standard_input: &mut dyn Read) -> Result<String, String> {
@@ -160,6 +169,12 @@ mod tests {
         ] {
             let error = parse(words, "").unwrap_err();
             assert!(error.contains(problem), "{words:?}: {error}");
+        }
+        std::fs::write(path("maskopaque.png"), "m").unwrap();
+        std::fs::write(path("pid"), "p").unwrap();
+        for stranger in ["nope.png", "pid.fifo"] {
+            let error = parse(&[&path(stranger), "p"], "").unwrap_err();
+            assert!(!error.contains("did you mean"), "{error}");
         }
     }
 }

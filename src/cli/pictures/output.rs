@@ -1,5 +1,6 @@
 //! The files that pictures are saved in: named and checked before anything is bought, and written whole or not at all.
 
+use std::fmt::Display;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +18,8 @@ pub(super) struct Output {
     base: PathBuf,
     format: Option<FileFormat>,
     replaces: bool,
+    /// The name is the program's own choice, so another one does as well.
+    is_default: bool,
 }
 
 impl Output {
@@ -33,10 +36,10 @@ impl Output {
         replaces: bool,
     ) -> Result<Self, String> {
         let default = || format!("{default_name}.{}", format.unwrap_or(FileFormat::Png).name());
-        let base = match output {
-            None => PathBuf::from(default()),
-            Some(path) if path.is_dir() => path.join(default()),
-            Some(path) => path.to_owned(),
+        let (base, is_default) = match output {
+            None => (PathBuf::from(default()), true),
+            Some(path) if path.is_dir() => (path.join(default()), true),
+            Some(path) => (path.to_owned(), false),
         };
         let ending = ending(&base);
         if let Some(extension) = base.extension()
@@ -57,8 +60,9 @@ impl Output {
             return Err(format!("{} is no name of a file", base.display()));
         }
         check_folder(&base)?;
-        let output = Self { base, format: format.or(ending), replaces };
-        for path in output.names(usize::from(count)) {
+        let mut output = Self { base, format: format.or(ending), replaces, is_default };
+        output.base = output.free(usize::from(count));
+        for path in names(&output.base, usize::from(count)) {
             output.check(&path)?;
         }
         Ok(output)
@@ -83,7 +87,7 @@ impl Output {
     ///
     /// Which file could not be written, and why. Those before it are there.
     pub(super) fn write(&self, pictures: &[Vec<u8>]) -> Result<Vec<PathBuf>, String> {
-        let names = self.names(pictures.len());
+        let names = names(&self.free(pictures.len()), pictures.len());
         for (path, bytes) in names.iter().zip(pictures) {
             self.check(path)?;
             self.write_one(path, bytes).map_err(|error| unwritable(path, &error))?;
@@ -110,15 +114,30 @@ impl Output {
         }
     }
 
-    /// Returns the names for a number of pictures: `out.png`, or `out-1.png` and so on.
-    fn names(&self, count: usize) -> Vec<PathBuf> {
-        if count <= 1 {
-            return vec![self.base.clone()];
+    /// Returns the base of names that no file has yet, where the user gave none: `cat-edited.png`, `cat-edited-2.png` and so on.
+    fn free(&self, count: usize) -> PathBuf {
+        let is_free = |base: &PathBuf| names(base, count).iter().all(|name| name.symlink_metadata().is_err());
+        let mut bases = (2_u32..).map(|number| numbered(&self.base, number));
+        if !self.is_default || self.replaces || is_free(&self.base) {
+            return self.base.clone();
         }
-        let stem = self.base.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let ending = self.base.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
-        (1..=count).map(|number| self.base.with_file_name(format!("{stem}-{number}{ending}"))).collect()
+        bases.find(is_free).unwrap_or_else(|| self.base.clone())
     }
+}
+
+/// Returns the names for a number of pictures: `out.png`, or `out-1.png` and so on.
+fn names(base: &Path, count: usize) -> Vec<PathBuf> {
+    if count <= 1 {
+        return vec![base.to_owned()];
+    }
+    (1..=count).map(|number| numbered(base, number)).collect()
+}
+
+/// Adds a number to a name, before its ending.
+fn numbered(base: &Path, number: impl Display) -> PathBuf {
+    let stem = base.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let ending = base.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+    base.with_file_name(format!("{stem}-{number}{ending}"))
 }
 
 /// Returns the encoding that a name promises.
@@ -187,6 +206,19 @@ mod tests {
             plan(name, Some(FileFormat::Png)).unwrap();
         }
         plan("no-ending", None).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_the_user_did_not_give_is_one_that_no_file_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = |replaces| Output::planned(Some(folder.path()), "cat-edited", None, 1, replaces).unwrap();
+        let same_time = plan(false);
+        let names: Vec<_> = [plan(false), same_time, plan(false)]
+            .iter()
+            .map(|output| output.write(&[vec![1]]).unwrap()[0].file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["cat-edited.png", "cat-edited-2.png", "cat-edited-3.png"]);
+        assert_eq!(plan(true).base.file_name().unwrap(), "cat-edited.png");
     }
 
     #[test]
