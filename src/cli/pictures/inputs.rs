@@ -11,6 +11,8 @@ use super::exit::Failure;
 const PROMPT_BYTES_MAX: u64 = 256 * 1024;
 /// A name that is less like the missing one is not suggested.
 const SIMILARITY_MIN: f64 = 0.7;
+/// Letters of an ending are often swapped, as in `.pgn`.
+const ENDING_SIMILARITY_MIN: f64 = 0.5;
 
 /// Pictures and prompt.
 #[derive(Debug, PartialEq)]
@@ -108,13 +110,16 @@ fn similar(path: &Path) -> Option<PathBuf> {
     (similarity >= SIMILARITY_MIN).then(|| parent.map_or_else(|| PathBuf::from(&best), |parent| parent.join(&best)))
 }
 
-/// Returns how much two names are alike, from 0 to 1: in their stems and in their endings, which strangers may share.
+/// Returns how much the stems of two names are alike, from 0 to 1, where their endings may be meant for the same.
 fn similarity(one: &Path, other: &Path) -> f64 {
     let alike = |one: Option<&OsStr>, other: Option<&OsStr>| {
         let [one, other] = [one, other].map(|part| part.unwrap_or_default().to_string_lossy().to_lowercase());
         strsim::jaro_winkler(&one, &other)
     };
-    alike(one.file_stem(), other.file_stem()).min(alike(one.extension(), other.extension()))
+    if alike(one.extension(), other.extension()) < ENDING_SIMILARITY_MIN {
+        return 0.0;
+    }
+    alike(one.file_stem(), other.file_stem())
 }
 
 fn read_prompt(argument: &OsStr, standard_input: &mut dyn Read) -> Result<String, String> {
