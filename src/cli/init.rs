@@ -63,11 +63,9 @@ impl Stopped {
 
 impl From<std::io::Error> for Stopped {
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            // By Ctrl-C.
-            ErrorKind::Interrupted => Self::failed(error.to_string()),
-            _ => Self::failed(format!("the answer cannot be read: {error}")),
-        }
+        // By Ctrl-C.
+        let is_complete = error.kind() == ErrorKind::Interrupted;
+        Self::failed(if is_complete { error.to_string() } else { format!("the answer cannot be read: {error}") })
     }
 }
 
