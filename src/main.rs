@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,14 +24,15 @@ use gptproto_gateway::{app, ledger, operator, telemetry};
     version,
     args_conflicts_with_subcommands = true,
     long_about = "An OpenAI-compatible image gateway for GPTProto.\n\n\
-                  Without a command it serves. It needs GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS in the environment; to try \
-                  it without an account, use --sandbox.",
+                  Without a command it serves, by the configuration that `init` writes, or by GPTPROTO_API_KEY and \
+                  GATEWAY_CLIENT_KEYS of the environment; to try it without an account, use --sandbox.",
     after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
                   both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server]. The file is the one of --config, \
                   else of GATEWAY_CONFIG, else ./gptproto-gateway.toml, else $XDG_CONFIG_HOME/gptproto-gateway/config.toml \
                   (~/.config/… where that is not set; on macOS also below ~/Library/Application Support). With --sandbox \
                   only the first two are read.\n\n\
-                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration; `check` has more, see check --help."
+                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration; `check`, `ledger verify`, and \
+                  `edit`, `generate` and `fetch` have more, see their --help."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -255,15 +255,14 @@ fn check(check: &Check) -> ExitCode {
     let arguments = &check.arguments;
     with_config(&check.file, false, |config, location| {
         if let Some(ConfigLocation { path, is_found: true }) = location {
-            eprintln!("configuration: {}", path.display());
+            cli::print_error(format_args!("configuration: {}", path.display()));
         }
         process::harden();
         block_on(async move {
             match app::check(&config, arguments).await {
                 Ok(report) => {
                     let text = if arguments.json { format!("{:#}\n", report.json()) } else { report.text() };
-                    // The reader may close the pipe early, as `head` does.
-                    let _ = std::io::stdout().write_all(text.as_bytes());
+                    cli::print(text);
                     ExitCode::from(report.exit_code())
                 }
                 Err(error @ app::CheckError::Usage(_)) => fail(&error, ExitCode::from(EXIT_USAGE)),
@@ -333,8 +332,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
         }
         match ledger::run(&config, file.as_deref(), sandbox, &command) {
             Ok((text, consistent)) => {
-                // The reader may close the pipe early, as `head` does.
-                let _ = std::io::stdout().write_all(text.as_bytes());
+                cli::print(text);
                 if consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => fail(&error, failed),
@@ -346,8 +344,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
 fn with_storage(stored: &Stored, run: impl FnOnce(&Config) -> Result<String, cli::CommandError>) -> ExitCode {
     with_config(&ConfigFile { config: stored.config.clone() }, stored.sandbox, |config, _| match run(&config) {
         Ok(text) => {
-            // The reader may close the pipe early, as `head` does.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            cli::print(text);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -423,6 +420,6 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 fn fail(problem: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
-    eprintln!("gptproto-gateway: {problem}");
+    cli::print_error(format_args!("gptproto-gateway: {problem}"));
     code
 }

@@ -28,8 +28,8 @@ pub(crate) enum KeyProblem {
     Invalid { param: &'static str, problem: String },
     #[error("{0} is a client of the configuration, which is changed there: edit it, then reload")]
     OfConfiguration(String),
-    #[error("{0} has several valid keys; name one by its id, such as {1}")]
-    SeveralKeys(String, KeyId),
+    #[error("{0} has several valid keys; name one by its id: {1}")]
+    SeveralKeys(String, String),
     #[error(transparent)]
     Store(#[from] ClientStoreError),
 }
@@ -164,22 +164,43 @@ impl KeyRules<'_> {
     ///
     /// [`KeyProblem`] when there is no such key, or more than one.
     pub(crate) fn find<'a>(&self, stored: &'a StoredClients, named: &str) -> Result<&'a StoredKey, KeyProblem> {
-        if let Ok(id) = named.parse::<KeyId>() {
-            let found = stored.keys.iter().find(|key| key.id == id);
-            return found.ok_or_else(|| ClientStoreError::NoSuchKey(named.to_owned()).into());
-        }
-        let of_client = stored.keys.iter().filter(|key| *key.client.0 == *named && key.state(self.now).is_valid());
-        match of_client.collect::<Vec<_>>()[..] {
+        match self.find_all(stored, named)?[..] {
             [one] => Ok(one),
-            [.., last] => Err(KeyProblem::SeveralKeys(named.to_owned(), last.id)),
-            [] => {
-                let name = named.strip_prefix(CONFIGURED).unwrap_or(named);
-                self.require_not_configured(name)?;
-                // A key in the place of its name is not repeated.
-                let shown = if check_name(named).is_ok() { named } else { "of this name" };
-                Err(ClientStoreError::NoSuchKey(shown.to_owned()).into())
+            ref several => {
+                let shown = |key: &&StoredKey| {
+                    let until = key.valid_until().map(|until| format!(" until {until}")).unwrap_or_default();
+                    format!("{} ({}…, {}{until})", key.id, key.prefix, key.state(self.now).name())
+                };
+                let keys: Vec<String> = several.iter().map(shown).collect();
+                Err(KeyProblem::SeveralKeys(named.to_owned(), keys.join(", ")))
             }
         }
+    }
+
+    /// Finds a key by its id, or the valid keys of a client by its name, the oldest first: at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem`] when there is none.
+    pub(crate) fn find_all<'a>(
+        &self,
+        stored: &'a StoredClients,
+        named: &str,
+    ) -> Result<Vec<&'a StoredKey>, KeyProblem> {
+        if let Ok(id) = named.parse::<KeyId>() {
+            let found = stored.keys.iter().find(|key| key.id == id);
+            return found.map(|key| vec![key]).ok_or_else(|| ClientStoreError::NoSuchKey(named.to_owned()).into());
+        }
+        let of_client = stored.keys.iter().filter(|key| *key.client.0 == *named && key.state(self.now).is_valid());
+        let found: Vec<_> = of_client.collect();
+        if found.is_empty() {
+            let name = named.strip_prefix(CONFIGURED).unwrap_or(named);
+            self.require_not_configured(name)?;
+            // A key in the place of its name is not repeated.
+            let shown = if check_name(named).is_ok() { named } else { "of this name" };
+            return Err(ClientStoreError::NoSuchKey(shown.to_owned()).into());
+        }
+        Ok(found)
     }
 }
 

@@ -58,7 +58,10 @@ pub enum KeysCommand {
     Revoke {
         /// The key's id, or the name of its client
         key: String,
-        /// Print one JSON object
+        /// Revoke all keys of the client, as there are several after a rotation
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object; with --all, one for each key
         #[arg(long)]
         json: bool,
     },
@@ -84,25 +87,25 @@ pub struct NewKeyArguments {
 #[derive(Args, Debug, Default)]
 pub struct TermArguments {
     /// Requests per minute; 0: no limit; default: as [limits] says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     requests_per_minute: Option<String>,
     /// Requests at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     requests_at_once: Option<String>,
     /// Predictions at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     predictions_at_once: Option<String>,
     /// Pictures per day (UTC)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pictures_per_day: Option<String>,
     /// US dollars per day (UTC)
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     usd_per_day: Option<String>,
     /// US dollars per month (UTC)
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     usd_per_month: Option<String>,
     /// Share of a contended queue, relative to other clients
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     weight: Option<f64>,
     /// Models that it may use, with commas; all: every model
     #[arg(long, value_name = "MODELS")]
@@ -160,7 +163,8 @@ impl From<KeyProblem> for CommandError {
     fn from(problem: KeyProblem) -> Self {
         match problem {
             KeyProblem::Invalid { .. } => Self::usage(problem),
-            KeyProblem::OfConfiguration(_) | KeyProblem::SeveralKeys(..) | KeyProblem::Store(_) => Self::new(problem),
+            KeyProblem::SeveralKeys(..) => Self::new(format!("{problem}; `keys revoke --all` revokes all of them")),
+            KeyProblem::OfConfiguration(_) | KeyProblem::Store(_) => Self::new(problem),
         }
     }
 }
@@ -196,8 +200,13 @@ pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<Str
             })
         }
         KeysCommand::Set { key, terms, json } => {
-            let key = rules.find(&stored, key)?;
-            gateway.change(&rules.update(key, &terms.terms(now)?)?)?;
+            let terms = terms.terms(now)?;
+            // Limits are those of the client, whichever of its keys is named.
+            let key = match rules.find_all(&stored, key)?[..] {
+                [.., last] if terms.expires.is_none() => last,
+                _ => rules.find(&stored, key)?,
+            };
+            gateway.change(&rules.update(key, &terms)?)?;
             changed_text(config, &gateway, key.id.to_string().as_str(), "changed", *json)
         }
         KeysCommand::Rotate { key, grace, json } => {
@@ -206,10 +215,14 @@ pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<Str
             gateway.change(&change)?;
             new_key_text(config, &gateway, &change, &secret, *json)
         }
-        KeysCommand::Revoke { key, json } => {
-            let key = rules.find(&stored, key)?;
-            gateway.change(&Change::RevokeKey { key: key.id })?;
-            changed_text(config, &gateway, key.id.to_string().as_str(), "revoked", *json)
+        KeysCommand::Revoke { key, all, json } => {
+            let keys = if *all { rules.find_all(&stored, key)? } else { vec![rules.find(&stored, key)?] };
+            let mut text = String::new();
+            for key in keys {
+                gateway.change(&Change::RevokeKey { key: key.id })?;
+                text += &changed_text(config, &gateway, key.id.to_string().as_str(), "revoked", *json)?;
+            }
+            Ok(text)
         }
     }
 }

@@ -39,6 +39,7 @@ impl From<ClientStoreError> for CommandError {
 }
 
 /// The storage of a gateway, as the commands see it.
+#[derive(Debug)]
 pub(super) struct StoredGateway {
     pub(super) store: Arc<dyn ClientStore>,
     pub(super) journal: PathBuf,

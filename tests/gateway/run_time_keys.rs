@@ -200,6 +200,32 @@ async fn the_command_line_changes_keys_of_a_running_gateway_within_a_second() {
 }
 
 #[tokio::test]
+async fn after_a_rotation_all_keys_of_a_client_are_revoked_by_its_name() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&[]).await;
+    let old = json_of(&program, &["keys", "new", "--name", "carol", "--json"]).await;
+    let new = json_of(&program, &["keys", "rotate", "carol", "--grace", "10m", "--json"]).await;
+    let keys = [&old, &new].map(|key| (key["id"].as_str().unwrap(), serving.client(key["key"].as_str().unwrap())));
+    until("both are valid", async || keys[1].1.get("/v1/models").await.status == 200).await;
+
+    // Limits are those of the client; an expiry is that of one key.
+    let set = json_of(&program, &["keys", "set", "carol", "--usd-per-day", "5", "--json"]).await;
+    assert_eq!(set["limits"]["usd_per_day"], 5.0);
+    let expiry = program.run(&["keys", "set", "carol", "--expires", "30d"]).await;
+    let revoke = program.run(&["keys", "revoke", "carol"]).await;
+    for run in [&expiry, &revoke] {
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(keys.iter().all(|(id, _)| run.stderr.contains(id)) && run.stderr.contains("--all"), "{run:?}");
+    }
+
+    run(&program, &["keys", "revoke", "carol", "--all"]).await;
+    for (_, client) in &keys {
+        refused(client).await;
+    }
+}
+
+#[tokio::test]
 async fn a_stored_key_or_an_admin_token_is_enough_for_a_start() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);

@@ -70,7 +70,17 @@ fn keys_are_found_by_id_and_by_the_name_of_their_client() {
     assert!(found("config:alice").unwrap_err().contains("of the configuration"));
     assert!(!found("sk-gw-0123456789").unwrap_err().contains("0123456789"));
     stored.keys[0].revoked = None;
-    assert!(rules.find(&stored, "carol").unwrap_err().to_string().contains(&stored.keys[1].id.to_string()));
+    stored.keys[0].grace_ends = Some(rules.now.plus(Duration::from_mins(10)));
+    let several = rules.find(&stored, "carol").unwrap_err().to_string();
+    for key in &stored.keys[..2] {
+        assert!(several.contains(&format!("{} ({}…, ", key.id, key.prefix)), "{several}");
+    }
+    assert!(several.contains("rotated until"), "{several}");
+    let all =
+        |named: &str| rules.find_all(&stored, named).map(|keys| keys.iter().map(|key| key.id).collect::<Vec<_>>());
+    assert_eq!(all("carol").unwrap(), [stored.keys[0].id, stored.keys[1].id]);
+    assert_eq!(all(&stored.keys[2].id.to_string()).unwrap(), [stored.keys[2].id]);
+    all("erin").unwrap_err();
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let spent = crate::admission::spent_by_client(Vec::new(), &config.catalogue, &clock);
