@@ -121,7 +121,8 @@ export async function call(route, options) {
 export async function errorOf(response) {
   const body = await response.json().catch(() => null);
   const error = new ApiError(response.status, body?.error, response.headers);
-  if (error.status === 401) keyRefused(error.message);
+  // Requests that were on their way when the key was refused say nothing new.
+  if (error.status === 401 && key) keyRefused(error.message);
   return error;
 }
 

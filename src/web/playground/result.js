@@ -111,7 +111,7 @@ function facts(job, prediction) {
   const full = typeof prediction.cost_usd === "number" ? `${prediction.cost_estimated ? "about " : ""}${dollars(prediction.cost_usd)}` : null;
   const price = nothingBought ? `$0${full && prediction.cost_usd ? ` (${full} when it was bought)` : ""}` : (full ?? "not known");
   const made = prediction.completed_at && prediction.created ? duration(prediction.completed_at - prediction.created) : null;
-  const rows = { Price: price, Time: made, Model: prediction.model, Size: prediction.result.size ?? prediction.size, Quality: prediction.quality, Job: prediction.id };
+  const rows = { Price: price, Time: made, Model: prediction.model, Size: prediction.result.size ?? prediction.size, Format: prediction.result.output_format, Quality: prediction.quality, Job: prediction.id };
   return make("div", { class: "stack tight" },
     source && make("p", {}, make("span", { class: `badge ${look}` }, `${job.source}: ${source}`)),
     make("dl", { class: "facts" }, Object.entries(rows).filter(([, value]) => value).map(([name, value]) =>
