@@ -58,7 +58,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if !number.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * seconds))
 }
 
 /// Time that the gateway has counted while it ran, in milliseconds. It is stored, so it goes on after a restart; the time in
