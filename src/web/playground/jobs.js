@@ -331,11 +331,12 @@ function showFailure(job, error, prediction = null) {
 
 /** Returns a note that says what happened, whether it cost money, and what to do, by the gateway's own words. */
 export function problem(error, title, prediction = null) {
+  const spent = spentText(prediction, error.message);
   const facts = [error.code, error.param && `parameter ${error.param}`, error.prediction ?? prediction?.id, error.requestId && `request ${error.requestId}`];
   return make("div", { class: "note bad stack tight" },
     make("p", {}, make("strong", {}, title)),
     make("p", {}, error.message),
-    make("p", {}, spentText(prediction, error.message)),
+    spent && make("p", {}, spent),
     error.retryAfter && make("p", {}, `Try again in ${duration(error.retryAfter)}.`),
     make("p", { class: "small muted" }, facts.filter(Boolean).join(" · ")));
 }

@@ -88,10 +88,11 @@ async function story(request, mark, price) {
   }
   if (failure) throw failure;
   const wasEarly = early !== null;
+  const wasStored = early?.headers.get("x-gateway-cache") === "hit";
   const stage = job?.status === "processing" || job?.status === "completed" ? "The picture is being made" : "The picture is not being made yet";
   mark(0, wasEarly ? `Answered after ${duration(now() - begun)}` : `${stage}, ${duration(now() - begun)} after asking`, "done");
   if (wasEarly) {
-    mark(1, "Too late: the answer was already here. Change the prompt to see a connection break.", "");
+    mark(1, `Too late: the answer was already here.${wasStored ? " Change the prompt to see a connection break." : ""}`, "");
   } else {
     connection.abort();
     await first;
@@ -112,16 +113,15 @@ async function story(request, mark, price) {
   mark(2, `Answered after ${duration(now() - repeated)}`, "done");
   const id = answer.headers.get("x-gateway-prediction");
   const made = await getJson(`v1/predictions/${id}?response_format=url`).catch(() => null);
-  return verdictOf(answer, { early, id, known: job?.id, cost: made?.cost_usd, estimated: made?.cost_estimated, price, request, picture: result.data?.[0]?.url });
+  return verdictOf(answer, { wasStored, id, known: job?.id, cost: made?.cost_usd, estimated: made?.cost_estimated, price, request, picture: result.data?.[0]?.url });
 }
 
-/** Says what the headers of the second answer say. `early`: the first one, where it came before the connection could be broken. */
-function verdictOf(answer, { early, id, cost, estimated, price, request, picture }) {
+/** Says what the headers of the second answer say. `wasStored`: the first one came from the store, too. */
+function verdictOf(answer, { wasStored, id, cost, estimated, price, request, picture }) {
   const source = answer.headers.get("x-gateway-cache");
   const spent = costOf(answer.headers);
   const once = typeof cost === "number" && cost > 0 ? `${estimated ? "about " : ""}${dollars(cost)}` : price === null ? "a picture" : `about ${dollars(price)}`;
   const saved = source === "joined" || source === "hit";
-  const wasStored = early?.headers.get("x-gateway-cache") === "hit";
   const texts = {
     joined: ["The second request joined the edit that the first one had started, and got its picture."],
     hit: [wasStored ? "The picture was already there, from the store." : "The edit was done when the second request came: it got the stored picture."],
