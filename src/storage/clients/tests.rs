@@ -41,7 +41,7 @@ async fn what_one_program_changes_the_other_sees_by_the_revision() {
     let (journal, gateway, command) = opened(directory.path());
     let before = gateway.revision().unwrap();
     let create = Change::CreateKey { client: client("alice"), key: key("alice", 1) };
-    command.change(&create, Actor::CommandLine, NOW).unwrap();
+    command.change(&create, Actor::CommandLine, &|| NOW).unwrap();
     assert!(gateway.revision().unwrap() > before);
     let state = gateway.state(NOW).unwrap();
     assert_eq!((state.clients, state.keys), (vec![client("alice")], vec![key("alice", 1)]));
@@ -64,7 +64,7 @@ async fn what_one_program_changes_the_other_sees_by_the_revision() {
 async fn a_name_has_one_key_until_that_is_rotated_or_ended() {
     let directory = tempfile::tempdir().unwrap();
     let (_journal, store, _) = opened(directory.path());
-    let change = |change: Change, at| store.change(&change, Actor::Admin, at);
+    let change = |change: Change, at| store.change(&change, Actor::Admin, &|| at);
     let create = |number| Change::CreateKey { client: client("alice"), key: key("alice", number) };
     change(create(1), NOW).unwrap();
     assert!(matches!(change(create(2), NOW), Err(ClientStoreError::NameTaken(_))));
@@ -101,7 +101,7 @@ async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
     let id = key("alice", 1).id;
     let patch = ClientPatch {
         limits: serde_json::from_str(r#"{"usd_per_day": 2}"#).unwrap(),
-        weight: Some(3.0),
+        weight: Some(Some(3.0)),
         models: Some(Some(["gpt-image-2".to_owned()].into())),
     };
     let account = AccountId("one".into());
@@ -116,9 +116,9 @@ async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
         Change::Request(Command::ForgetAccount(account.clone())),
         Change::Note { action: "purchase.resolved", subject: "pred_1.0".to_owned(), change: note },
     ] {
-        store.change(&change, Actor::Admin, NOW).unwrap();
+        store.change(&change, Actor::Admin, &|| NOW).unwrap();
     }
-    store.change(&Change::RevokeKey { key: id }, Actor::Admin, NOW).unwrap_err();
+    store.change(&Change::RevokeKey { key: id }, Actor::Admin, &|| NOW).unwrap_err();
     let lines = store.audit(None, 100).unwrap();
     let actions: Vec<&str> = lines.iter().map(|line| line.action.as_str()).collect();
     assert_eq!(
