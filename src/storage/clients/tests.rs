@@ -153,3 +153,45 @@ async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
     assert_eq!(store.command_outcome(command.id).unwrap().as_deref(), Some("done"));
     assert!(store.state(NOW).unwrap().commands.is_empty());
 }
+
+#[tokio::test]
+async fn a_name_of_the_configuration_is_not_made_again_and_its_terms_are_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_journal, gateway, command) = opened(directory.path());
+    let change = |change: Change| command.change(&change, Actor::CommandLine, &|| NOW);
+    change(Change::CreateKey { client: client("bob"), key: key("bob", 1) }).unwrap();
+    let revision = gateway.revision().unwrap();
+    let names = ConfiguredNames {
+        clients: ["alice", "bob"].map(|name| ClientId(name.into())).into(),
+        accounts: [AccountId("default".into())].into(),
+    };
+    gateway.set_configured(&names).unwrap();
+    assert_eq!((gateway.revision().unwrap(), gateway.state(NOW).unwrap().configured), (revision, names));
+    let refused = change(Change::CreateKey { client: client("alice"), key: key("alice", 2) }).unwrap_err();
+    assert!(matches!(&refused, ClientStoreError::Configured(name) if &*name.0 == "alice"), "{refused}");
+    let patch = ClientPatch { weight: Some(Some(2.0)), ..ClientPatch::default() };
+    let update = |client, expires| Change::UpdateKey { key: key("bob", 1).id, client, expires };
+    assert!(matches!(change(update(patch, None)), Err(ClientStoreError::Configured(_))));
+    change(update(ClientPatch::default(), Some(Some(later(9))))).unwrap();
+    gateway.set_configured(&ConfiguredNames::default()).unwrap();
+    change(Change::CreateKey { client: client("alice"), key: key("alice", 2) }).unwrap();
+}
+
+#[tokio::test]
+async fn keys_that_ended_long_ago_are_deleted_with_the_terms_of_their_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_journal, store, _) = opened(directory.path());
+    let change = |change: Change, at: Timestamp| store.change(&change, Actor::Admin, &|| at).unwrap();
+    for (name, number) in [("alice", 1), ("bob", 2)] {
+        change(Change::CreateKey { client: client(name), key: key(name, number) }, NOW);
+    }
+    change(Change::RevokeKey { key: key("alice", 1).id }, later(1));
+    let names = |since| store.state(since).unwrap().clients.into_iter().map(|client| client.name.to_string());
+    assert_eq!(names(later(5)).collect::<Vec<_>>(), ["bob"], "those alone that have a key");
+    let day = 24 * 3600;
+    for (days, kept) in [(29, 2), (31, 1)] {
+        change(Change::PauseAccount(AccountId("one".into())), later(days * day));
+        assert_eq!((store.state(NOW).unwrap().keys.len(), names(NOW).count()), (kept, kept), "after {days} days");
+    }
+    assert_eq!(store.state(NOW).unwrap().keys, [key("bob", 2)]);
+}
