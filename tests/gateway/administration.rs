@@ -289,10 +289,9 @@ async fn a_form_changes_only_what_was_changed_in_it() {
     let terms = json!({"name": "carol", "limits": {"usd_per_day": 0}, "expires": "30d"});
     admin.make_with(terms).await;
     let fields = shown_fields(&browser.page().await);
-    let sent = |fields: &[(String, String)]| {
+    let sent = async |fields: &[(String, String)]| {
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let browser = &browser;
-        async move { browser.form(&fields).await }
+        browser.form(&fields).await
     };
     let unchanged = sent(&fields).await;
     assert!(unchanged.status == 400 && unchanged.text().contains("nothing is to be changed"), "{}", unchanged.text());
