@@ -12,6 +12,7 @@ use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
+use crate::ledger;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -83,6 +84,7 @@ impl Gateway {
     /// As [`Gateway::start`].
     pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
+        let file = source.as_ref().and_then(|source| source.file.clone());
         let metrics = Metrics::default();
         let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
@@ -146,6 +148,7 @@ impl Gateway {
             sandbox,
             api: api_address(&server, client_address),
             administration: operator.admin_token.is_some(),
+            command_arguments: ledger::location_arguments(file.as_deref(), sandbox),
         };
         let api = api::service(api::ApiServices {
             engine,

@@ -16,7 +16,7 @@ pub(crate) use host::{AddressClass, HostName, HostRule, behind_nat64, unreachabl
 pub(crate) use ids::{
     AccountId, ClientId, Digest, EventId, IdempotencyKey, JobId, KeyId, ModelId, PurchaseId, UpstreamId,
 };
-pub(crate) use money::{Cost, Usage, Usd};
+pub(crate) use money::{Cost, PictureTerms, Usage, Usd};
 pub(crate) use outcome::{
     CompletionListener, Failure, JobResult, MissingPictures, PurchaseResult, StoredPicture, UnattendedFailure, Webhook,
 };

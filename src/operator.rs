@@ -57,6 +57,9 @@ pub(crate) struct Snapshot {
     pub(crate) recent_requests: Vec<EndedRequest>,
     /// The last of them that failed, or may have been bought without an answer.
     pub(crate) recent_failures: Vec<RecentFailure>,
+    /// What follows a command, so that it finds the storage of this gateway.
+    #[serde(skip)]
+    pub(crate) command_arguments: String,
 }
 
 /// Open connections, and the shares of file descriptors.

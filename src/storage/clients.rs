@@ -52,7 +52,7 @@ pub(crate) trait ClientStore: Send + Sync + std::fmt::Debug {
     /// [`ClientStoreError::Storage`].
     fn revision(&self) -> Result<i64, ClientStoreError>;
 
-    /// Reads all of it at one moment. Keys that ended before `since` are left out, and clients without others.
+    /// Reads all of it at one moment. Keys that ended before `since` are left out.
     ///
     /// # Errors
     ///

@@ -157,7 +157,7 @@ fn clients(snapshot: &Snapshot) -> Vec<Row> {
             })
             .collect();
         Row::of([
-            Cell::text(client.name.as_str()),
+            Cell::text(if client.has_key { client.name.clone() } else { format!("{} (no valid key)", client.name) }),
             Cell::number(dollars(client.usd_per_day.used)),
             Cell::number(client.pictures_per_day.used.to_string()),
             Cell::number(dollars(client.usd_per_month.used)),

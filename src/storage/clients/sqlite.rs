@@ -162,17 +162,13 @@ fn state(connection: &Connection, since: Timestamp) -> rusqlite::Result<StoredCl
     // One moment for all reads.
     let reading = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
     let keys = format!("{KEYS} WHERE {NOT_ENDED} ORDER BY rowid");
-    let clients = format!(
-        "SELECT name, weight, limits, models FROM clients
-         WHERE name IN (SELECT client FROM client_keys WHERE {NOT_ENDED}) ORDER BY name"
-    );
     let account = |row: &Row<'_>| Ok(AccountId(row.get::<_, String>(0)?.into()));
     let named = |row: &Row<'_>| Ok(ClientId(row.get::<_, String>(0)?.into()));
     let configured = "SELECT name FROM configured_names WHERE kind = ?1";
     let pending = "SELECT id, command, subject FROM operator_commands WHERE ended_ms IS NULL ORDER BY id";
     Ok(StoredClients {
         revision: revision(&reading)?,
-        clients: all(&reading, &clients, [since.millis()], client)?,
+        clients: all(&reading, "SELECT name, weight, limits, models FROM clients ORDER BY name", (), client)?,
         keys: all(&reading, &keys, [since.millis()], key)?,
         paused_accounts: all(&reading, "SELECT account FROM paused_accounts", (), account)?.into_iter().collect(),
         configured: ConfiguredNames {

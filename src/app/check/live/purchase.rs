@@ -155,7 +155,7 @@ impl Purchase<'_> {
             picture,
             halves,
             usage: result.usage,
-            usd: tokens.map(|(price, usage)| price.of(1, Some(&usage))),
+            usd: tokens.and_then(|(price, usage)| price.by_tokens(Some(&usage))),
             estimate: self.planned.estimate,
         })
     }
