@@ -214,10 +214,10 @@ async fn a_new_client_waits_until_what_it_bought_before_is_counted_and_a_revocat
     unreadable.close().await;
 
     let next = stored(&["carol", "dave"], &[&dave]);
-    update(&admission, &config, &next, &*unreadable, &config.catalogue).await.unwrap_err().await;
+    admission.update(&config.clients, &next, &*unreadable, &config.catalogue).await.unwrap_err();
     assert!(admission.client("sk-gw-carol-of-run-time").is_none(), "it is revoked all the same");
     assert!(admission.client("sk-gw-dave-of-run-time").is_none(), "its quota would begin with nothing used");
-    update(&admission, &config, &next, &*unreadable, &config.catalogue).await.unwrap_err().await;
+    admission.update(&config.clients, &next, &*unreadable, &config.catalogue).await.unwrap_err();
     update(&admission, &config, &next).await;
     assert!(admission.client("sk-gw-dave-of-run-time").is_some(), "it is tried again");
 }
