@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, AdminState, Administration};
 use crate::api;
@@ -122,6 +122,8 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             configured: config.clients.clone(),
+            admin_token: config.operator.admin_token.clone(),
+            metrics: metrics.clone(),
             reload: reload::reload(&config, source, sandbox),
         });
         lifecycle.spawn_service("administration", administration.clone().run());
@@ -166,12 +168,7 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        let state = AdminState::new(
-            administration.clone(),
-            operator.admin_token.as_ref(),
-            Arc::clone(&catalogue),
-            Arc::new(SystemClock),
-        );
+        let state = AdminState::new(administration.clone(), Arc::clone(&catalogue), Arc::new(SystemClock));
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
         Ok(Self { administration, client_address, operator_address, lifecycle, grace, accounts, storage })
     }
@@ -228,13 +225,14 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let file = source.file.clone();
     log_file(file.as_deref());
+    let hangups = hangups()?;
     let gateway = Gateway::start_from(config, Some(source), false).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     // Clients are served meanwhile.
     let accounts = gateway.accounts.first_answers(FIRST_ANSWERS_TIMEOUT).await;
     banner::gateway(addresses, file.as_deref(), &accounts);
-    run_until_stopped(gateway).await
+    run_until_stopped(gateway, hangups).await
 }
 
 /// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns
@@ -245,6 +243,7 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
     log_file(source.file.as_deref());
+    let hangups = hangups()?;
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
@@ -253,7 +252,7 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
-    let stopped_well = run_until_stopped(gateway).await?;
+    let stopped_well = run_until_stopped(gateway, hangups).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)
 }
@@ -261,9 +260,9 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
 /// Waits for a signal or a failure, then stops the gateway. Returns whether the gateway stopped in order.
 ///
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
-async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
+async fn run_until_stopped(gateway: Gateway, hangups: Signal) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen()?;
-    reload_on_signal(&gateway)?;
+    reload_on_signal(&gateway, hangups);
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}
@@ -280,9 +279,13 @@ async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
     std::process::exit(EXIT_ABORTED)
 }
 
+/// Returns the SIGHUPs from now on. Before this, one ends the process; one that comes during the start is a reload after it.
+fn hangups() -> anyhow::Result<Signal> {
+    Ok(signal(SignalKind::hangup())?)
+}
+
 /// Reads the configuration again with every SIGHUP.
-fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
-    let mut hangups = signal(SignalKind::hangup())?;
+fn reload_on_signal(gateway: &Gateway, mut hangups: Signal) {
     let administration = gateway.administration.clone();
     gateway.lifecycle.spawn_service("reload", async move {
         while hangups.recv().await.is_some() {
@@ -290,7 +293,6 @@ fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
             let _ = administration.reload(Actor::Signal).await;
         }
     });
-    Ok(())
 }
 
 /// Fails when a key is missing without which `serve` is of no use. A client key may be in the configuration or in the database.

@@ -54,6 +54,9 @@ fn account_lines(accounts: &[(&AccountId, Readiness)]) -> String {
         let words = match (known, known.obstacle().map(Obstacle::text)) {
             (_, Some(obstacle)) => format!("CANNOT BUY: {obstacle}"),
             (Readiness::Unasked, None) => "no answer yet; the status page and the log will say".to_owned(),
+            (Readiness::Unclear, None) => {
+                "the upstream did not say whether it accepts its key; the first purchase will show".to_owned()
+            }
             (_, None) => "the upstream accepts its key".to_owned(),
         };
         format!("  account      {account}: {words}\n")
@@ -121,11 +124,13 @@ mod tests {
     #[test]
     fn each_account_has_a_line_that_says_whether_it_can_buy() {
         let (one, two) = (AccountId("one".into()), AccountId("two".into()));
-        let lines = account_lines(&[(&one, Readiness::Ready), (&two, Readiness::KeyRefused)]);
+        let lines =
+            account_lines(&[(&one, Readiness::Ready), (&two, Readiness::KeyRefused), (&one, Readiness::Unclear)]);
         assert_eq!(
             lines,
             "  account      one: the upstream accepts its key\n  \
-               account      two: CANNOT BUY: the upstream refuses the key; replace it\n"
+               account      two: CANNOT BUY: the upstream refuses the key; replace it\n  \
+               account      one: the upstream did not say whether it accepts its key; the first purchase will show\n"
         );
     }
 

@@ -207,7 +207,11 @@ mod tests {
     #[test]
     fn counts_begin_at_zero_and_clients_beyond_the_limit_share_one() {
         let metrics = Metrics::new(1);
-        let purchases = PurchaseMetrics::new(&metrics, Undecided::default(), &Config::load(None, &Environment::default()).unwrap().catalogue);
+        let purchases = PurchaseMetrics::new(
+            &metrics,
+            Undecided::default(),
+            &Config::load(None, &Environment::default()).unwrap().catalogue,
+        );
         metrics.register("engine", |registry| purchases.register(registry));
         for client in ["alice", "bob", "carol"] {
             purchases.expect(&ClientId(client.into()), &ModelId::from("gpt-image-2"));
