@@ -1,11 +1,19 @@
 //! Commands for a person at a terminal. They may use every module, as `app` does, and no module uses them.
 
 mod accounts;
+mod arguments;
+mod config;
 mod init;
 mod keys;
+mod manual;
 mod pictures;
 mod store;
 
+pub use arguments::{
+    Accounts, Check, Cli, Command, ConfigFile, Healthcheck, Keys, Ledger, Serve, Simulate, Stored,
+};
+pub use config::{ConfigCommand, config};
+pub use manual::{completions, manual};
 pub use accounts::{AccountsCommand, accounts, reload};
 pub use init::{InitArguments, init};
 pub use keys::{KeysCommand, NewKeyArguments, TermArguments, keys};

@@ -33,7 +33,7 @@ use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
 pub(crate) use layers::location::setup_paths;
 pub use layers::location::{ConfigLocation, find_file};
-pub(crate) use layers::Layers;
+pub(crate) use layers::{Layers, print};
 pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
 #[cfg(test)]
@@ -58,6 +58,10 @@ pub(crate) const SANDBOX_KEY: &str = "sk-sandbox";
 
 /// The placeholder of `config/sidecar.env.example`. `serve` refuses it.
 const EXAMPLE_API_KEY: &str = "put-your-gptproto-key-here";
+
+/// The names under which the environment has the values of `serve --listen` and `--operator-listen`.
+pub const LISTEN: &str = "--listen";
+pub const OPERATOR_LISTEN: &str = "--operator-listen";
 
 /// The variables of the environment.
 pub type Environment = BTreeMap<String, String>;
@@ -265,6 +269,22 @@ impl Config {
         let resolved = self.operator.listen.resolve().map_err(|problem| format!("operator.listen: {problem}"))?;
         Ok(resolved.into_iter().map(|resolved| resolved.address).collect())
     }
+}
+
+/// Returns the JSON Schema (2020-12) of a configuration file.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    layers::schema()
+}
+
+/// Returns the text, where it is a list of addresses to listen on.
+///
+/// # Errors
+///
+/// What such a list looks like.
+pub fn check_listen(text: &str) -> Result<String, String> {
+    let listen: Result<ListenAddresses, _> = text.parse();
+    listen.map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Reads every section.

@@ -31,7 +31,7 @@ pub(super) fn reload(config: &Config, source: Option<ConfigSource>, sandbox: boo
             || Err("this gateway was started without a configuration that could be read again".to_owned()),
         );
     };
-    let layers = Config::load_layers(source.file.as_deref(), &source.environment).map(|(_, layers)| layers);
+    let layers = Config::load_layers(source.file.as_deref(), &source.environment).map(|(_, layers)| layers.table);
     let known = Mutex::new(Known {
         layers: layers.unwrap_or_default(),
         clients: config.clients.clone(),

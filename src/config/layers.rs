@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::secret::{IN_QUOTES, is_quoted};
-use super::{Environment, Error};
+use super::{Environment, Error, LISTEN, OPERATOR_LISTEN};
 
 pub(super) mod location;
 mod messages;
@@ -19,7 +19,7 @@ mod types;
 pub(super) use messages::in_plain_words;
 use origins::line_at;
 pub(crate) use origins::{Origin, Origins};
-pub(super) use printer::print;
+pub(crate) use printer::print;
 use ranges::ValueRange;
 pub(super) use ranges::check as check_ranges;
 pub(super) use reference::defaults;
@@ -42,7 +42,7 @@ const OWN_VARIABLES: &[&str] = &[
 const UPSTREAM_VARIABLES: &[&str] =
     &["GPTPROTO_API_KEY", "GPTPROTO_API_KEY_FILE", "GPTPROTO_API_KEYS", "GPTPROTO_API_KEYS_FILE"];
 /// Arguments of the command line that set a key. They are entries of the environment, whose names no variable has.
-const ARGUMENTS: &[(&str, &str, &str)] = &[("--listen", "server", "listen"), ("--operator-listen", "operator", "listen")];
+const ARGUMENTS: &[(&str, &str)] = &[(LISTEN, "server.listen"), (OPERATOR_LISTEN, "operator.listen")];
 /// The only section that is a list of tables. It has no default to compare with.
 const CLIENTS_SECTION: &str = "clients";
 /// The only key that is a list of tables.
@@ -112,6 +112,12 @@ impl Layers {
         problems
     }
 
+    /// Returns how many keys there are, and how many of them have another value than the default.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let changed = reference::keys().filter(|key| is_changed(&self.table, key)).count();
+        (reference::keys().count(), changed)
+    }
+
     /// Names the sources that a value may be in.
     pub(super) fn sources(&self) -> String {
         self.sources.join(" or ")
@@ -130,7 +136,7 @@ impl Layers {
         let example = example.map(|line| format!("; for example: {line}")).unwrap_or_default();
         let origin = match place {
             // The problem names it.
-            Some(place) if problem.starts_with("unknown ") => place.to_string(),
+            Some(place) if problem.starts_with("unknown ") && problem.contains(&origin) => place.to_string(),
             Some(place) => format!("{place}: {origin}"),
             None => origin,
         };
@@ -138,17 +144,6 @@ impl Layers {
     }
 }
 
-/// Returns how many keys there are, and how many of them have another value than the default.
-pub(super) fn count_changed(table: &Table) -> (usize, usize) {
-    let changed = reference::keys().filter(|key| is_changed(table, key)).count();
-    (reference::keys().count(), changed)
-}
-
-/// Returns the default of a figure; 0 where there is none.
-pub(super) fn default_figure(path: &str) -> usize {
-    let default = reference::find(path).and_then(|key| key.default.as_integer());
-    default.and_then(|default| usize::try_from(default).ok()).unwrap_or_default()
-}
 
 fn is_changed(table: &Table, key: &reference::Key) -> bool {
     let value = table.get(key.section()).and_then(|section| section.get(&key.name));
@@ -283,9 +278,8 @@ fn from_environment(environment: &Environment) -> (Vec<EnvironmentEntry<'_>>, Ve
             None => unknown.push(unknown_variable(variable)),
         }
     }
-    for (argument, section, name) in ARGUMENTS {
-        let key = reference::find(&format!("{section}.{name}"));
-        if let (Some(text), Some(key)) = (environment.get(*argument), key) {
+    for (argument, path) in ARGUMENTS {
+        if let (Some(text), Some(key)) = (environment.get(*argument), reference::find(path)) {
             add(argument, key, text);
         }
     }
