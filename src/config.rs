@@ -277,6 +277,11 @@ pub fn schema() -> serde_json::Value {
     layers::schema()
 }
 
+/// Returns the default of `server.connections_max`.
+pub(crate) fn connections_max_default() -> usize {
+    layers::default_figure("server.connections_max")
+}
+
 /// Returns the text, where it is a list of addresses to listen on.
 ///
 /// # Errors

@@ -36,6 +36,7 @@ mod view;
 
 pub(crate) use failures::RecentFailure;
 pub(crate) use live::Live;
+pub(crate) use probe::ask;
 pub use probe::probe;
 
 /// The status at one moment, as `/status.json` has it.

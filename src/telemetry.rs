@@ -20,8 +20,12 @@ pub(crate) mod process;
 pub(crate) mod recent;
 
 mod json_lines;
+mod terminal_lines;
+#[cfg(test)]
+mod test_support;
 
 use json_lines::JsonLines;
+use terminal_lines::TerminalLines;
 
 /// The metrics registry of the process. Cheap to clone.
 #[derive(Clone)]
@@ -117,7 +121,12 @@ pub fn start_logging(config: &Config) {
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
     let lines = layer().with_writer(std::io::stderr);
-    let lines = if pretty { lines.with_target(false).boxed() } else { lines.event_format(JsonLines).boxed() };
+    let lines = match pretty {
+        // Colours, unless NO_COLOR is set, which the library reads.
+        true if std::io::stderr().is_terminal() => lines.event_format(TerminalLines).boxed(),
+        true => lines.event_format(TerminalLines).with_ansi(false).boxed(),
+        false => lines.event_format(JsonLines).boxed(),
+    };
     let (filter, handle) = reload::Layer::new(filter);
     // In tests that share a process, the first call stays in effect.
     if registry().with(lines).with(filter).try_init().is_ok() {

@@ -86,7 +86,7 @@ impl Gate {
         limiter.on_failure(source, now);
         drop(limiter);
         tracing::warn!(
-            ?source,
+            %source,
             "a wrong admin token was refused; more of them from this address are answered with 429"
         );
         Err(AdminError::wrong_token())

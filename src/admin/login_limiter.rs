@@ -46,6 +46,16 @@ impl Source {
     }
 }
 
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::V4(octets) => std::net::Ipv4Addr::from(octets).fmt(f),
+            Self::V6Network([a, b, c, d]) => write!(f, "{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)),
+            Self::Local => f.write_str("the Unix socket"),
+        }
+    }
+}
+
 /// The failed attempts.
 #[derive(Debug)]
 pub(super) struct LoginLimiter {

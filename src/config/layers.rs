@@ -145,6 +145,12 @@ impl Layers {
 }
 
 
+/// Returns the default of a figure.
+pub(super) fn default_figure(path: &str) -> usize {
+    let default = reference::find(path).and_then(|key| key.default.as_integer());
+    default.and_then(|default| usize::try_from(default).ok()).unwrap_or_default()
+}
+
 fn is_changed(table: &Table, key: &reference::Key) -> bool {
     let value = table.get(key.section()).and_then(|section| section.get(&key.name));
     value.is_some_and(|value| *value != key.default)

@@ -66,6 +66,12 @@ enum Attempt {
     Retry,
 }
 
+/// An error of the HTTP client with what caused it: its own text says only that sending failed.
+fn with_causes(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 impl WebhookSender {
     /// Builds the HTTP client: no key, no proxy, no redirects. Only the head of a response is read.
     ///
@@ -176,7 +182,7 @@ impl WebhookSender {
             }
             Err(error) => {
                 let error = error.without_url();
-                tracing::warn!(job = %pending.job, event = %id, to, ?error, attempts, "webhook attempt failed");
+                tracing::warn!(job = %pending.job, event = %id, to, error = %with_causes(&error), attempts, "webhook attempt failed");
                 Attempt::Retry
             }
         };

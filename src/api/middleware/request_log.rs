@@ -145,7 +145,7 @@ impl LoggedRequest<'_> {
         let status = response.status().as_u16();
         self.log.count(&fields, report.as_ref(), status, duration);
         if is_logged(self.log.logged, status, &fields) {
-            self.write(&fields, report.as_ref(), status, duration);
+            self.write(&fields, report.as_ref(), &response, duration);
         }
         if let Some(mut ended) = self.ended(&fields, &response, duration) {
             if let Some(report) = &report {
@@ -186,7 +186,8 @@ impl LoggedRequest<'_> {
         })
     }
 
-    fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
+    fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, response: &Response, duration: Duration) {
+        let status = response.status().as_u16();
         let code = report.map_or("ok", |report| report.code);
         macro_rules! line {
             ($level:ident) => {
@@ -200,6 +201,7 @@ impl LoggedRequest<'_> {
                     client = fields.client.as_ref().map(|client| &*client.0),
                     model = fields.model.as_deref().filter(|model| !model.is_empty()),
                     cache = fields.cache,
+                    usd = number(response, &COST_USD),
                     job = fields.job.map(tracing::field::display),
                     ignored = (!fields.ignored.is_empty()).then(|| fields.ignored.join(",")),
                     detail = report.and_then(|report| report.detail.as_deref()),
