@@ -46,7 +46,7 @@ use crate::config::{ApiPolicy, LoggedRequests, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Catalogue, Clock};
+use crate::model::{Catalogue, Clock, Current};
 use crate::server::accept::{HttpService, Refusals};
 use crate::telemetry::Metrics;
 use crate::telemetry::recent::RecentRequests;
@@ -66,6 +66,7 @@ pub(crate) use request::parse::fuzz;
 
 use error::ApiError;
 use middleware::Middleware;
+pub(crate) use middleware::cors::OriginPolicy;
 use middleware::request_log::RequestLog;
 use request::parse::inputs::InputConverter;
 use response::converter::PictureConverter;
@@ -83,6 +84,8 @@ pub(crate) struct ApiServices {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
+    /// Which hosts and pages requests may name.
+    pub(crate) origins: Current<OriginPolicy>,
     /// The upstream APIs that requests may use.
     pub(crate) api_policy: ApiPolicy,
     /// Published input pictures; `None` where they travel inside the submits.
@@ -123,6 +126,7 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         catalogue,
         clock,
         server,
+        origins,
         api_policy,
         input_urls,
         signing_key,
@@ -138,7 +142,7 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
     let outcomes = ResponseOutcomes::new(&metrics, recent);
     let converter = PictureConverter::new(&server.conversions, thumbnail_bytes_max, &metrics);
     let inputs = InputConverter::new(&server.conversions, &metrics);
-    let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);
+    let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs, origins.clone());
     let server = Arc::new(server);
     let state = ApiState {
         engine,
@@ -153,5 +157,5 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         outcomes,
     };
     let routes = Routes::new(Arc::new(state));
-    Arc::new(Middleware::new(&server, request_log, &lifecycle, routes))
+    Arc::new(Middleware::new(&server, origins, request_log, &lifecycle, routes))
 }

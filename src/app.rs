@@ -9,13 +9,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, AdminState, Administration};
-use crate::api;
+use crate::api::{self, OriginPolicy};
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
-use crate::model::{Clock as _, SystemClock};
+use crate::model::{Clock as _, Current, SystemClock};
 use crate::operator;
-use crate::server::hosts::HostRules;
 use crate::simulator::{Options, Profile};
 use crate::storage;
 use crate::storage::clients::Actor;
@@ -43,6 +42,7 @@ pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
 pub(crate) use learned::forget_account;
 pub use reload::ConfigSource;
+use reload::Reloadable;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
@@ -107,6 +107,22 @@ impl Gateway {
         readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
+        let mut server = config.server.clone();
+        let mut operator = config.operator.clone();
+        // Names are resolved by now, and ports chosen.
+        (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
+        let origins = Current::new(OriginPolicy::new(&server.addresses));
+        let hosts = Current::new(reload::operator_hosts(&operator, &operator));
+        let reloadable = Reloadable {
+            addresses: server.addresses.clone(),
+            origins: origins.clone(),
+            operator: operator.clone(),
+            operator_hosts: hosts.clone(),
+            upstream: config.upstream.clone(),
+            budget: BudgetControl::of(&budget),
+            catalogue: Arc::clone(&catalogue),
+            webhooks: webhooks.clone(),
+        };
         let administration = Administration::new(admin::Parts {
             store,
             journal,
@@ -116,16 +132,12 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             configured: config.clients.clone(),
-            reload: reload::reload(&config, source, sandbox),
+            reload: reload::reload(&config, source, sandbox, reloadable),
         });
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { mut server, mut operator, upstream, cache, log, .. } = config;
-        // Names are resolved by now, and ports chosen.
-        (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
-        let hosts =
-            HostRules::new(operator.listen.is_loopback(), operator.listen.has_loopback(), &operator.hosts, None);
+        let Config { upstream, cache, log, .. } = config;
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);
@@ -148,6 +160,7 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             server,
+            origins,
             api_policy: upstream.api,
             input_urls,
             signing_key,

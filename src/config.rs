@@ -253,9 +253,16 @@ impl Config {
         self.with_sandbox_client()
     }
 
+    /// Returns the configuration with the client and the account of the sandbox, without an address and a key of the upstream.
+    #[must_use]
+    pub(crate) fn with_sandbox_keys(mut self) -> Self {
+        self.accounts = vec![Account::new(upstream::DEFAULT_ACCOUNT, Secret::new(String::new()), &self.upstream)];
+        self.with_sandbox_client()
+    }
+
     /// Adds the client of the sandbox.
     #[must_use]
-    pub(crate) fn with_sandbox_client(mut self) -> Self {
+    fn with_sandbox_client(mut self) -> Self {
         self.clients.add_sandbox();
         self
     }

@@ -1,6 +1,7 @@
 //! The terms of the domain as plain values, valid by construction. No I/O, no other module of the gateway, no framework.
 
 pub(crate) mod catalogue;
+mod current;
 mod environment;
 mod host;
 mod ids;
@@ -11,6 +12,7 @@ mod quota;
 mod request;
 
 pub(crate) use catalogue::{Capabilities, Catalogue, Choice, Model, SizeRule, TaskSpec, UpstreamApi};
+pub(crate) use current::Current;
 pub(crate) use environment::{Clock, Rng, RunningTime, SystemClock, Timestamp};
 pub(crate) use host::{AddressClass, HostName, HostRule, behind_nat64, unreachable_from_outside};
 pub(crate) use ids::{

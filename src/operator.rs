@@ -115,7 +115,7 @@ fn table(document: &Arc<Document>) -> Vec<Route<Sources>> {
 }
 
 /// Returns the routes of the operator's pages, and those of the administration.
-pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router) -> Router {
+pub(crate) fn router(sources: Sources, hosts: Current<HostRules>, administration: Router) -> Router {
     let document = Arc::new(Document::of_operator());
     let add = |router, route: Route<Sources>| route.at(route.path, router);
     table(&document)
@@ -124,7 +124,7 @@ pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router)
         .fallback(not_here)
         .with_state(sources)
         .merge(administration)
-        .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
+        .layer(middleware::from_fn_with_state(hosts, check_host))
         .layer(middleware::map_response(restrict))
 }
 
@@ -139,8 +139,9 @@ async fn restrict(mut response: Response) -> Response {
 }
 
 /// Refuses requests to a host that is not ours: a web page can make its own host name resolve to this address.
-async fn check_host(State(hosts): State<Arc<HostRules>>, request: Request, next: Next) -> Response {
+async fn check_host(State(hosts): State<Current<HostRules>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
+    let hosts = hosts.get();
     let allows = |host: &str| hosts.allows(peer, host);
     let checked = hosts::check(request.version(), request.uri(), request.headers(), allows);
     let (status, problem) = match checked {

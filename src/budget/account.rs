@@ -44,12 +44,19 @@ pub(super) struct Account {
     /// Predictions in flight, as configured.
     pub(super) concurrency_max: usize,
     pub(super) submits_per_minute_max: NonZeroU32,
+    requests_per_minute_max: NonZeroU32,
     rates: CallRates,
     pub(super) submit_limit: SubmitLimit,
     pub(super) poll_spacing: PollSpacing,
     pub(super) in_flight: InFlight,
     pub(super) cooldowns: Cooldowns,
     pub(super) known: KnownReadiness,
+}
+
+/// Returns the submits per minute that leave the polls their share of all calls.
+fn submits_per_minute_max(config: &AccountConfig, upstream: &UpstreamConfig) -> NonZeroU32 {
+    let share = NonZeroU32::new(config.requests_per_minute.get() * (100 - upstream.poll_share_percent) / 100);
+    config.submits_per_minute.min(share.unwrap_or(NonZeroU32::MIN))
 }
 
 impl Account {
@@ -60,8 +67,7 @@ impl Account {
         now: Instant,
     ) -> Self {
         let requests = config.requests_per_minute;
-        let share = NonZeroU32::new(requests.get() * (100 - upstream.poll_share_percent) / 100);
-        let submits_per_minute_max = config.submits_per_minute.min(share.unwrap_or(NonZeroU32::MIN));
+        let submits_per_minute_max = submits_per_minute_max(config, upstream);
         let concurrency_max = config.concurrent_predictions.get();
         let bounds = Bounds {
             submits_per_minute: f64::from(submits_per_minute_max.get()),
@@ -80,6 +86,7 @@ impl Account {
             paused: false,
             concurrency_max,
             submits_per_minute_max,
+            requests_per_minute_max: requests,
             rates: CallRates::new(submits_per_minute_max, requests, upstream.burst),
             submit_limit: SubmitLimit::new(bounds, upstream.learning, learned.submits, now),
             poll_spacing: PollSpacing::new(bounds, learned.polls),
@@ -87,6 +94,18 @@ impl Account {
             cooldowns: Cooldowns::new(upstream.account_cooldown_max, upstream.pushback, upstream.pushback_max),
             known: KnownReadiness::default(),
         }
+    }
+
+    /// Changes the configured upper bounds, of which a lower one ends nothing that is in flight. Rates that change begin with a
+    /// full burst.
+    pub(super) fn set_bounds(&mut self, config: &AccountConfig, upstream: &UpstreamConfig) {
+        let (submits, requests) = (submits_per_minute_max(config, upstream), config.requests_per_minute);
+        if (submits, requests) != (self.submits_per_minute_max, self.requests_per_minute_max) {
+            self.rates = CallRates::new(submits, requests, upstream.burst);
+        }
+        (self.submits_per_minute_max, self.requests_per_minute_max) = (submits, requests);
+        self.concurrency_max = config.concurrent_predictions.get();
+        self.submit_limit.set_bounds(f64::from(submits.get()), self.concurrency_max);
     }
 
     /// Forgets what the account has taught: limits, cooldowns, the mean time in flight. A pause that the upstream has asked for

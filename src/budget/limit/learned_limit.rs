@@ -69,6 +69,14 @@ impl LearnedLimit {
         limit
     }
 
+    /// Changes the configured bounds. What was learned holds as far as it is below them.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        if let Some(limit) = self.limit {
+            self.set(limit);
+        }
+    }
+
     /// Returns the limit, where one was learned.
     pub(super) fn learned(&self) -> Option<f64> {
         self.limit
