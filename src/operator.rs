@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::http::page_headers::NO_STORE;
+use crate::model::Current;
 use crate::openapi::{Document, Route};
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};

@@ -250,4 +250,49 @@ mod tests {
         let error = refusal("[server]\nzzzzzz = 5", &[]);
         assert!(!error.contains("did you mean"), "{error}");
     }
+
+    /// The keys of the reference that a text has in backquotes.
+    fn keys_in(text: &str) -> Vec<String> {
+        let quoted = text.split('`').skip(1).step_by(2);
+        quoted.filter(|name| find(name).is_some_and(|key| key.path() == **name)).map(str::to_owned).collect()
+    }
+
+    /// The rows of the table below a heading.
+    fn rows(text: &str, heading: &str) -> String {
+        let section = text.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no section {heading:?}"));
+        let section = section.split("\n## ").next().unwrap();
+        section.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn every_key_has_exactly_one_rank() {
+        let example = include_str!("../../../config/example.toml");
+        let documents = include_str!("../../../config/README.md");
+        let mut section = "";
+        let mut common = Vec::new();
+        for line in example.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name;
+            } else if let Some((name, _)) = line.trim_start_matches("# ").split_once(" = ")
+                && find(&format!("{section}.{name}")).is_some()
+            {
+                common.push(format!("{section}.{name}"));
+            }
+        }
+        assert_eq!(common.len(), 10, "{common:?}");
+        let mut table = keys_in(&rows(documents, "The ten that most people set"));
+        let mut advanced = keys_in(&rows(documents, "Advanced"));
+        let mut readme = keys_in(&rows(include_str!("../../../README.md"), "Settings that most people need"));
+        for keys in [&mut common, &mut table, &mut readme] {
+            keys.sort();
+        }
+        assert_eq!(table, common, "config/README.md has the keys of config/example.toml");
+        assert_eq!(readme, common, "README.md has the keys of config/example.toml");
+        for path in keys().map(Key::path) {
+            let ranks = common.iter().chain(&advanced).filter(|known| **known == path).count();
+            assert_eq!(ranks, 1, "{path} is in {ranks} ranks: a new key goes into one row of \"Advanced\" in config/README.md");
+        }
+        advanced.dedup();
+        assert_eq!(common.len() + advanced.len(), keys().count());
+    }
 }
