@@ -9,13 +9,11 @@ mod manual;
 mod pictures;
 mod store;
 
-pub use arguments::{
-    Accounts, Check, Cli, Command, ConfigFile, Healthcheck, Keys, Ledger, Serve, Simulate, Stored,
-};
-pub use config::{ConfigCommand, config};
-pub use manual::{completions, manual};
 pub use accounts::{AccountsCommand, accounts, reload};
+pub use arguments::{Accounts, Check, Cli, Command, ConfigFile, Healthcheck, Keys, Ledger, Serve, Simulate, Stored};
+pub use config::{ConfigCommand, config};
 pub use init::{InitArguments, init};
 pub use keys::{KeysCommand, NewKeyArguments, TermArguments, keys};
+pub use manual::{completions, manual};
 pub use pictures::{EditArguments, FetchArguments, GenerateArguments, edit, fetch, generate};
 pub use store::CommandError;

@@ -365,8 +365,7 @@ fn catalogue(file: Option<&Path>) -> Result<Catalogue, Error> {
         None => ("config/models.toml".to_owned(), MODELS.to_owned()),
         Some(file) => (file.display().to_string(), read(file, "the model catalogue")?),
     };
-    let catalogue: Catalogue =
-        toml::from_str(&text).map_err(|error| layers::syntax_error(&origin, &text, &error))?;
+    let catalogue: Catalogue = toml::from_str(&text).map_err(|error| layers::syntax_error(&origin, &text, &error))?;
     catalogue.check().map_err(|problem| Error::invalid(&origin, problem))?;
     Ok(catalogue)
 }
@@ -433,8 +432,10 @@ mod tests {
         assert!(!error.contains('\n'), "{error:?} is not one line");
         let name = error.split(": ").next().unwrap_or_default();
         let rest = error.get(name.len() + 2..).unwrap_or_default();
-        let is_line = name.rsplit_once(':').is_some_and(|(file, line)| file.contains('/') && line.parse::<usize>().is_ok());
-        let is_variable = variables.iter().any(|(variable, _)| *variable == name) && rest.split(':').next().is_some_and(|key| key.contains('.') && !key.contains(' '));
+        let is_line =
+            name.rsplit_once(':').is_some_and(|(file, line)| file.contains('/') && line.parse::<usize>().is_ok());
+        let is_variable = variables.iter().any(|(variable, _)| *variable == name)
+            && rest.split(':').next().is_some_and(|key| key.contains('.') && !key.contains(' '));
         if is_line || is_variable { rest.to_owned() } else { error }
     }
 
@@ -549,7 +550,12 @@ mod tests {
         let expected = ":3: cache.mode: must be \"on\" or \"off\"; for example: mode = \"on\"";
         assert!(error.starts_with('/') && error.ends_with(expected), "{error}");
         let error = placed("[cache]\nttl_s = -5");
-        assert!(error.ends_with(":2: cache.ttl_s: must be a whole number from 0 to 315360000, not -5; for example: ttl_s = 86400"), "{error}");
+        assert!(
+            error.ends_with(
+                ":2: cache.ttl_s: must be a whole number from 0 to 315360000, not -5; for example: ttl_s = 86400"
+            ),
+            "{error}"
+        );
         assert!(refusal("[models]\nfile = \"/nowhere/models.toml\"", &[]).contains("/nowhere/models.toml"));
     }
 

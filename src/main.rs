@@ -46,18 +46,25 @@ fn main() -> ExitCode {
         Command::Ledger(arguments) => ledger_command(arguments),
         Command::Simulate(arguments) => simulate(arguments),
         Command::Healthcheck(arguments) => healthcheck(&arguments),
-        Command::Config(command) => match environment().map_err(|problem| vec![problem]).and_then(|environment| cli::config(&command, &environment)) {
-            Ok(text) => print(text.as_bytes()),
-            Err(problems) => {
-                problems.iter().for_each(|problem| drop(fail(problem, ExitCode::FAILURE)));
-                ExitCode::from(EXIT_USAGE)
-            }
-        },
+        Command::Config(command) => configuration(&command),
         Command::Completions { shell } => print(&cli::completions(shell)),
         Command::Man { directory } => match cli::manual(directory.as_deref()) {
             Ok(text) => print(&text),
             Err(error) => fail(&error, ExitCode::FAILURE),
         },
+    }
+}
+
+fn configuration(command: &cli::ConfigCommand) -> ExitCode {
+    let environment = environment().map_err(|problem| vec![problem]);
+    match environment.and_then(|environment| cli::config(command, &environment)) {
+        Ok(text) => print(text.as_bytes()),
+        Err(problems) => {
+            for problem in &problems {
+                fail(problem, ExitCode::FAILURE);
+            }
+            ExitCode::from(EXIT_USAGE)
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use toml::{Table, Value};
 use crate::admin::{Reload, Reloaded};
 use crate::api::OriginPolicy;
 use crate::budget::BudgetControl;
-use crate::config::{AddressConfig, ClientsConfig, Config, Environment, OperatorConfig, UpstreamConfig, WebhooksConfig};
+use crate::config::{
+    AddressConfig, ClientsConfig, Config, Environment, OperatorConfig, UpstreamConfig, WebhooksConfig,
+};
 use crate::model::{Catalogue, Current};
 use crate::server::hosts::HostRules;
 use crate::telemetry;

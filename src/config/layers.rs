@@ -78,7 +78,11 @@ impl Layers {
         if problems.is_empty() {
             problems.extend(check_ranges(&layers.table));
         }
-        if problems.is_empty() { Ok(layers) } else { Err(problems.into_iter().map(|error| layers.explain(error)).collect()) }
+        if problems.is_empty() {
+            Ok(layers)
+        } else {
+            Err(problems.into_iter().map(|error| layers.explain(error)).collect())
+        }
     }
 
     fn add_file(&mut self, path: &Path) -> Vec<Error> {
@@ -144,7 +148,6 @@ impl Layers {
     }
 }
 
-
 /// Returns the default of a figure.
 pub(super) fn default_figure(path: &str) -> usize {
     let default = reference::find(path).and_then(|key| key.default.as_integer());
@@ -196,7 +199,9 @@ fn check_known(above: &Table) -> Vec<Error> {
         for (key, value) in keys {
             let path = format!("{section}.{key}");
             match known.get(key) {
-                Some(default) => problems.extend(types::check(value, default).err().map(|problem| Error::invalid(path, problem))),
+                Some(default) => {
+                    problems.extend(types::check(value, default).err().map(|problem| Error::invalid(path, problem)))
+                }
                 None if (section.as_str(), key.as_str()) == ACCOUNTS_KEY => {}
                 None => {
                     let hint = suggest_key(section, key);
@@ -247,7 +252,9 @@ fn check_lists(sections: &Table) -> Result<(), Error> {
 /// Finds variables of the gateway whose value is in quotes.
 fn quoted_variables(environment: &Environment) -> Vec<Error> {
     let is_ours = |name: &str| {
-        OWN_VARIABLES.contains(&name) || UPSTREAM_VARIABLES.contains(&name) || name.starts_with("GATEWAY_") && name.contains("__")
+        OWN_VARIABLES.contains(&name)
+            || UPSTREAM_VARIABLES.contains(&name)
+            || name.starts_with("GATEWAY_") && name.contains("__")
     };
     let quoted = environment.iter().filter(|(name, value)| is_ours(name) && is_quoted(value.trim()));
     quoted.map(|(name, _)| Error::invalid(name, IN_QUOTES)).collect()

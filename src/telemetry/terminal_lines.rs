@@ -32,11 +32,8 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         let level = *event.metadata().level();
-        let text = if fields.message == REQUEST && fields.of("status").is_some() {
-            fields.request()
-        } else {
-            fields.text()
-        };
+        let text =
+            if fields.message == REQUEST && fields.of("status").is_some() { fields.request() } else { fields.text() };
         let time = Zoned::now().strftime("%H:%M:%S");
         if writer.has_ansi_escapes() {
             write!(writer, "\u{1b}[2m{time}\u{1b}[0m \u{1b}[{}m{level:<5}\u{1b}[0m ", colour(level))?;

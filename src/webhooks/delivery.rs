@@ -203,13 +203,7 @@ impl WebhookSender {
         self.journal(Record::WebhookEnded { webhook: pending.webhook.id, end, at: clock.now() }).await;
     }
 
-    async fn attempt(
-        &self,
-        settings: &Settings,
-        signer: &Signer,
-        pending: &PendingWebhook,
-        attempts: u32,
-    ) -> Attempt {
+    async fn attempt(&self, settings: &Settings, signer: &Signer, pending: &PendingWebhook, attempts: u32) -> Attempt {
         // Never closed.
         let _permit = settings.concurrent.acquire().await;
         let id = pending.webhook.id.to_string();

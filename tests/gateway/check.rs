@@ -258,7 +258,14 @@ async fn a_check_makes_no_folder_and_looks_at_the_ports() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream).variable("GATEWAY_STORAGE__DIRECTORY", "./below/data");
     let run = program.run(&["check"]).await;
-    shows(&run, 0, &["ok    storage          ./below/data does not exist yet", "ok    client port      127.0.0.1:0 can be listened on"]);
+    shows(
+        &run,
+        0,
+        &[
+            "ok    storage          ./below/data does not exist yet",
+            "ok    client port      127.0.0.1:0 can be listened on",
+        ],
+    );
     shows(&program.run(&["check", "--forget"]).await, 0, &["ok    formats          nothing was known"]);
     assert!(!program.directory.path().join("below").exists(), "nothing is made");
 

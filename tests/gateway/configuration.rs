@@ -23,7 +23,11 @@ async fn a_mistake_has_its_place_its_values_an_example_and_what_was_meant() {
         ("[upstream]\nfrist_poll_ms = 5\n", 2, &["upstream.frist_poll_ms", "did you mean upstream.first_poll_ms?"][..]),
         ("\n[cache]\nttl_s = -1\n", 3, &["cache.ttl_s", "from 0 to 315360000", "for example: ttl_s = 86400"]),
         ("[cache]\nmode = \"perhaps\"\n", 2, &["cache.mode: must be \"on\" or \"off\"", "for example: mode = \"on\""]),
-        ("[server]\nhosts = \"a.test\"\n", 2, &["server.hosts", "a list", "for example: hosts = [\"images.example.com\"]"]),
+        (
+            "[server]\nhosts = \"a.test\"\n",
+            2,
+            &["server.hosts", "a list", "for example: hosts = [\"images.example.com\"]"],
+        ),
         ("[server]\nlisten = 8787\n", 2, &["server.listen", "a text in quotes"]),
         ("[server]\nlisten = \"localhost\"\n", 2, &["server.listen", "localhost:8787"]),
         ("[sever]\n", 1, &["unknown section [sever]", "did you mean [server]?"]),
@@ -73,17 +77,30 @@ async fn a_check_of_a_file_finds_every_mistake_at_once_and_starts_nothing() {
     let run = program.run(&["config", "check", file.to_str().unwrap()]).await;
     assert_eq!(run.code, Some(64));
     let lines: Vec<&str> = run.stderr.lines().collect();
-    for part in [":2: unknown key server.waters_max; did you mean server.waiters_max?", ":5: upstream.api: ", "GATEWAY_CACHE__TTLS"] {
+    for part in [
+        ":2: unknown key server.waters_max; did you mean server.waiters_max?",
+        ":5: upstream.api: ",
+        "GATEWAY_CACHE__TTLS",
+    ] {
         assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), 1, "{part} in {lines:?}");
     }
     let valid = Program::bare();
     let file = valid.file("g.toml", "[cache]\nttl_s = 5\nmode = \"on\"\n");
     let run = valid.run(&["config", "check", file.to_str().unwrap()]).await;
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
-    assert!(run.stdout.contains("g.toml: valid; 1 of ") && run.stdout.contains("note: no upstream key"), "{}", run.stdout);
-    let left: Vec<_> = std::fs::read_dir(valid.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        run.stdout.contains("g.toml: valid; 1 of ") && run.stdout.contains("note: no upstream key"),
+        "{}",
+        run.stdout
+    );
+    let left: Vec<_> =
+        std::fs::read_dir(valid.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["g.toml"]);
-    is_refused(&valid.run(&["config", "check", "nowhere.toml"]).await, "cannot read the configuration nowhere.toml", &[]);
+    is_refused(
+        &valid.run(&["config", "check", "nowhere.toml"]).await,
+        "cannot read the configuration nowhere.toml",
+        &[],
+    );
 }
 
 #[tokio::test]
@@ -161,10 +178,19 @@ async fn packages_get_completions_and_manual_pages() {
     }
     let page = program.run(&["man"]).await;
     assert_eq!(page.code, Some(0));
-    assert!(page.stdout.contains(".TH gptproto\\-gateway 1") || page.stdout.contains(".TH gptproto-gateway 1"), "{}", page.stdout);
+    assert!(
+        page.stdout.contains(".TH gptproto\\-gateway 1") || page.stdout.contains(".TH gptproto-gateway 1"),
+        "{}",
+        page.stdout
+    );
     let run = program.run(&["man", "--directory", "man1"]).await;
     assert_eq!(run.code, Some(0), "{run:?}");
-    for name in ["gptproto-gateway.1", "gptproto-gateway-serve.1", "gptproto-gateway-config-check.1", "gptproto-gateway-ledger-list.1"] {
+    for name in [
+        "gptproto-gateway.1",
+        "gptproto-gateway-serve.1",
+        "gptproto-gateway-config-check.1",
+        "gptproto-gateway-ledger-list.1",
+    ] {
         assert!(run.stdout.lines().any(|line| line == name), "{name} in {}", run.stdout);
         assert!(std::fs::metadata(program.directory.path().join("man1").join(name)).unwrap().len() > 200, "{name}");
     }

@@ -240,7 +240,8 @@ async fn lines_for_a_terminal_are_narrow_and_plain_and_a_request_is_one() {
             assert!(!row.contains(debug), "{debug:?} in {row}");
         }
     }
-    let is_event = |row: &&str| row.chars().take(3).enumerate().all(|(at, c)| if at == 2 { c == ':' } else { c.is_ascii_digit() });
+    let is_event =
+        |row: &&str| row.chars().take(3).enumerate().all(|(at, c)| if at == 2 { c == ':' } else { c.is_ascii_digit() });
     let requests: Vec<&str> = log.lines().filter(|row| row.contains(" POST /") || row.contains(" GET /")).collect();
     assert_eq!(requests.len(), 9, "{log}");
     assert!(requests.iter().all(is_event), "{log}");

@@ -78,7 +78,9 @@ async fn names_of_models_can_be_added_and_removed() {
     reloading.serving.alice().edit(&edit("two")).await.picture();
     reloading.reload("[models.aliases]\n\"other\" = \"gpt-image-1.5\"\n", &["models.aliases"]).await;
     reloading.serving.alice().edit(&edit("three")).await.is_refused(404, "model_not_found");
-    reloading.reload("[models]\nfile = \"\"\n[server]\nweb = \"off\"\n", &["models.aliases", "needs a restart: server.web"]).await;
+    reloading
+        .reload("[models]\nfile = \"\"\n[server]\nweb = \"off\"\n", &["models.aliases", "needs a restart: server.web"])
+        .await;
 }
 
 #[tokio::test]
@@ -111,7 +113,12 @@ async fn upper_bounds_of_the_budget_change_while_purchases_wait() {
     assert_eq!(upstream.count("unfinished_peak").await, 3);
 
     // One submit in ten seconds is the burst of six a minute.
-    reloading.reload("[upstream]\nsubmits_per_minute = 6\n", &["upstream.submits_per_minute", "upstream.concurrent_predictions"]).await;
+    reloading
+        .reload(
+            "[upstream]\nsubmits_per_minute = 6\n",
+            &["upstream.submits_per_minute", "upstream.concurrent_predictions"],
+        )
+        .await;
     let submits = upstream.submits().await;
     let pending: Vec<_> = (0..3).map(|number| alice.begin(&Edit::new(&format!("slow {number}")))).collect();
     until("one is sent and two wait", async || {
@@ -131,7 +138,9 @@ async fn webhooks_can_be_switched_on_moved_and_off() {
     let secret = Program::on(&upstream);
     let program = secret.clone().variable("GATEWAY_WEBHOOK_SECRET", WEBHOOK_SECRET);
     let reloading = Reloading::start(program, "").await;
-    let to = |receiver: &Receiver| format!("[webhooks]\nallowed_origins = [\"{}\"]\nretry_delay_min_ms = 20\n", receiver.origin);
+    let to = |receiver: &Receiver| {
+        format!("[webhooks]\nallowed_origins = [\"{}\"]\nretry_delay_min_ms = 20\n", receiver.origin)
+    };
     let edit = |prompt: &str, receiver: &Receiver| Edit::new(prompt).field("webhook_url", &receiver.at("/hook"));
     let alice = reloading.serving.alice();
     alice.edit(&edit("off", &one)).await.is_refused(400, "invalid_value");

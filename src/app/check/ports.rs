@@ -27,13 +27,7 @@ pub(super) async fn check(config: &Config, storage_in_use: bool, section: &mut S
     section.add(row("operator port", "operator.listen", operator, "--operator-listen", storage_in_use).await);
 }
 
-async fn row(
-    subject: &'static str,
-    key: &str,
-    listen: &ListenAddresses,
-    argument: &str,
-    storage_in_use: bool,
-) -> Row {
+async fn row(subject: &'static str, key: &str, listen: &ListenAddresses, argument: &str, storage_in_use: bool) -> Row {
     let names = listen.clone();
     let resolved = tokio::task::spawn_blocking(move || names.resolve()).await;
     let resolved = match resolved {
@@ -68,7 +62,12 @@ async fn row(
     let seen = format!("{address} is in use: {by}");
     // As the start does, which goes on with the other address of localhost.
     let verdict = if optional && !free.is_empty() { Verdict::Warning } else { Verdict::Fault };
-    Row::new(verdict, subject, seen, format!("stop that program, or choose another address: serve {argument} ADDR, or {key}"))
+    Row::new(
+        verdict,
+        subject,
+        seen,
+        format!("stop that program, or choose another address: serve {argument} ADDR, or {key}"),
+    )
 }
 
 fn fault(subject: &'static str, seen: String, key: &str) -> Row {
@@ -80,7 +79,9 @@ fn occupant(address: SocketAddr) -> Occupant {
     let until = Instant::now() + ANSWER_TIMEOUT;
     match operator::ask(reachable_address(address), "/healthz", until) {
         // The headers of both listeners.
-        Ok(answer) if answer.contains("\r\nx-request-id: req_") || answer.contains("\r\nreferrer-policy: no-referrer") => {
+        Ok(answer)
+            if answer.contains("\r\nx-request-id: req_") || answer.contains("\r\nreferrer-policy: no-referrer") =>
+        {
             Occupant::Gateway
         }
         Ok(_) | Err(_) => Occupant::Other(program_at(address.port())),

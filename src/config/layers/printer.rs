@@ -142,7 +142,10 @@ mod tests {
             "[upstream]\napi_key_file = {:?}\n[[clients]]\nname = \"alice\"\nkey_digest = \"{digest}\"\n",
             key.path()
         );
-        let variables = [("GATEWAY_CLIENT_KEYS", "bob:hunter2-hunter2-hunter2"), ("GATEWAY_ADMIN_TOKEN", "hunter2-hunter2-hunter2-hunter2")];
+        let variables = [
+            ("GATEWAY_CLIENT_KEYS", "bob:hunter2-hunter2-hunter2"),
+            ("GATEWAY_ADMIN_TOKEN", "hunter2-hunter2-hunter2-hunter2"),
+        ];
         let (text, _) = printed(&toml, &variables, false);
         assert!(!text.contains("hunter2") && !text.contains(&digest), "{text}");
         assert!(text.contains("key_digest = \"abcdef01…\""), "{text}");

@@ -94,7 +94,9 @@ impl Key {
         match &self.default {
             Value::String(text) if text.is_empty() => Value::String(quoted()),
             Value::Array(items) if items.is_empty() => Value::Array(vec![Value::String(quoted())]),
-            Value::Table(pairs) if pairs.is_empty() => Value::Table(self.description.lines().find_map(pair).into_iter().collect()),
+            Value::Table(pairs) if pairs.is_empty() => {
+                Value::Table(self.description.lines().find_map(pair).into_iter().collect())
+            }
             default => default.clone(),
         }
     }
@@ -196,11 +198,13 @@ mod tests {
             assert!(!is_empty, "the comment of {path} has no example in quotes");
             // Files that are named must exist, and some keys need another one.
             let needs_more = path.ends_with("_file")
-                || ["models.file", "upstream.proxy_credentials_file", "webhooks.allowed_origins"].contains(&path.as_str());
+                || ["models.file", "upstream.proxy_credentials_file", "webhooks.allowed_origins"]
+                    .contains(&path.as_str());
             if needs_more {
                 continue;
             }
-            load(&format!("[{}]\n{}\n", key.section, key.example_line()), &[]).unwrap_or_else(|error| panic!("{error}"));
+            load(&format!("[{}]\n{}\n", key.section, key.example_line()), &[])
+                .unwrap_or_else(|error| panic!("{error}"));
             let variable = key.example_variable();
             let (name, value) = variable.split_once('=').unwrap();
             load("", &[(name, value)]).unwrap_or_else(|error| panic!("{variable}: {error}"));
@@ -259,7 +263,8 @@ mod tests {
 
     /// The rows of the table below a heading.
     fn rows(text: &str, heading: &str) -> String {
-        let section = text.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no section {heading:?}"));
+        let section =
+            text.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no section {heading:?}"));
         let section = section.split("\n## ").next().unwrap();
         section.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
     }
@@ -290,7 +295,10 @@ mod tests {
         assert_eq!(readme, common, "README.md has the keys of config/example.toml");
         for path in keys().map(Key::path) {
             let ranks = common.iter().chain(&advanced).filter(|known| **known == path).count();
-            assert_eq!(ranks, 1, "{path} is in {ranks} ranks: a new key goes into one row of \"Advanced\" in config/README.md");
+            assert_eq!(
+                ranks, 1,
+                "{path} is in {ranks} ranks: a new key goes into one row of \"Advanced\" in config/README.md"
+            );
         }
         advanced.dedup();
         assert_eq!(common.len() + advanced.len(), keys().count());

@@ -25,7 +25,8 @@ pub(in crate::config) fn schema() -> Json {
             Some((section, key)) => properties[section]["properties"][key] = entries,
         }
     }
-    let mut schema = object("Configuration of gptproto-gateway. A key that is left out has its default.", properties, &[]);
+    let mut schema =
+        object("Configuration of gptproto-gateway. A key that is left out has its default.", properties, &[]);
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = "gptproto-gateway".into();
     schema
@@ -150,7 +151,9 @@ mod tests {
                 }
                 "properties" => {
                     for (name, value) in value.as_object().into_iter().flatten() {
-                        let known = expected.get(name).or_else(|| schema.get("additionalProperties").filter(|it| it.is_object()));
+                        let known = expected
+                            .get(name)
+                            .or_else(|| schema.get("additionalProperties").filter(|it| it.is_object()));
                         match known {
                             Some(schema) => check(schema, value, &format!("{at}.{name}"))?,
                             None => return Err(format!("{at}.{name} is unknown")),
@@ -160,7 +163,11 @@ mod tests {
                 }
                 "additionalProperties" => {
                     if expected.is_object() {
-                        value.as_object().into_iter().flatten().try_for_each(|(_, value)| check(expected, value, at))?;
+                        value
+                            .as_object()
+                            .into_iter()
+                            .flatten()
+                            .try_for_each(|(_, value)| check(expected, value, at))?;
                     }
                     true
                 }
@@ -223,7 +230,10 @@ mod tests {
         let of = |section: &str, key: &str| schema["properties"][section]["properties"][key].clone();
         let timeout = of("server", "response_timeout_s");
         assert_eq!(timeout["type"], "integer");
-        assert_eq!((&timeout["minimum"], &timeout["maximum"], &timeout["default"]), (&json!(1), &json!(86400), &json!(590)));
+        assert_eq!(
+            (&timeout["minimum"], &timeout["maximum"], &timeout["default"]),
+            (&json!(1), &json!(86400), &json!(590))
+        );
         assert!(timeout["description"].as_str().unwrap().starts_with("The longest time until a synchronous response"));
         assert_eq!(of("limits", "usd_per_day")["type"], "number");
         assert_eq!(of("cache", "mode")["enum"], json!(["on", "off"]));
