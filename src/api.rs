@@ -96,7 +96,7 @@ pub(crate) struct ApiServices {
     pub(crate) thumbnail_bytes_max: u64,
     /// Marks every response as made by the sandbox.
     pub(crate) sandbox: bool,
-    pub(crate) logged_requests: LoggedRequests,
+    pub(crate) logged_requests: Current<LoggedRequests>,
     pub(crate) recent: RecentRequests,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,

@@ -113,7 +113,9 @@ impl Gateway {
         (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
         let origins = Current::new(OriginPolicy::new(&server.addresses));
         let hosts = Current::new(reload::operator_hosts(&operator, &operator));
+        let logged_requests = Current::new(config.log.requests);
         let reloadable = Reloadable {
+            logged_requests: logged_requests.clone(),
             addresses: server.addresses.clone(),
             origins: origins.clone(),
             operator: operator.clone(),
@@ -137,7 +139,7 @@ impl Gateway {
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { upstream, cache, log, .. } = config;
+        let Config { upstream, cache, .. } = config;
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);
@@ -166,7 +168,7 @@ impl Gateway {
             signing_key,
             thumbnail_bytes_max: cache.thumbnail_bytes_max,
             sandbox,
-            logged_requests: log.requests,
+            logged_requests,
             recent,
             lifecycle: lifecycle.clone(),
             metrics,

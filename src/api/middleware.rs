@@ -163,7 +163,8 @@ mod tests {
         let origin = "https://app.example.com";
         server.addresses.cors_origins = vec![origin.to_owned().try_into().unwrap()];
         let routes = Router::new().route("/panic", get(async || -> () { panic!("a fault of a handler") }));
-        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default(), RecentRequests::default());
+        let request_log =
+            RequestLog::new(false, Current::new(LoggedRequests::All), &Metrics::default(), RecentRequests::default());
         let origins = Current::new(OriginPolicy::new(&server.addresses));
         let middleware = Arc::new(Middleware::new(&server, origins, request_log, &Lifecycle::default(), routes));
         let request = Request::get("/panic").header("host", "127.0.0.1").header("origin", origin);
@@ -180,7 +181,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_of_head_has_no_body() {
-        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default(), RecentRequests::default());
+        let request_log =
+            RequestLog::new(false, Current::new(LoggedRequests::All), &Metrics::default(), RecentRequests::default());
         let routes = Router::new().route("/a", get(async || "abc"));
         let origins = Current::new(OriginPolicy::new(&server().addresses));
         let middleware = Arc::new(Middleware::new(&server(), origins, request_log, &Lifecycle::default(), routes));

@@ -9,7 +9,7 @@ use crate::admin::{Reload, Reloaded};
 use crate::api::OriginPolicy;
 use crate::budget::BudgetControl;
 use crate::config::{
-    AddressConfig, ClientsConfig, Config, Environment, OperatorConfig, UpstreamConfig, WebhooksConfig,
+    AddressConfig, ClientsConfig, Config, Environment, LoggedRequests, OperatorConfig, UpstreamConfig, WebhooksConfig,
 };
 use crate::model::{Catalogue, Current};
 use crate::server::hosts::HostRules;
@@ -33,6 +33,7 @@ pub(super) struct Reloadable {
     /// With the addresses that the listeners have.
     pub(super) addresses: AddressConfig,
     pub(super) origins: Current<OriginPolicy>,
+    pub(super) logged_requests: Current<LoggedRequests>,
     pub(super) operator: OperatorConfig,
     pub(super) operator_hosts: Current<HostRules>,
     pub(super) upstream: UpstreamConfig,
@@ -46,6 +47,8 @@ pub(super) struct Reloadable {
 enum Part {
     Limits,
     LogFilter,
+    LogFormat,
+    LoggedRequests,
     Origins,
     OperatorHosts,
     Aliases,
@@ -65,6 +68,8 @@ impl Part {
     fn of(key: &str, before: &Table, after: &Table) -> Option<Self> {
         match key {
             "log.filter" => Some(Self::LogFilter),
+            "log.format" => Some(Self::LogFormat),
+            "log.requests" => Some(Self::LoggedRequests),
             "server.hosts" | "server.cors_origins" => Some(Self::Origins),
             "operator.hosts" => Some(Self::OperatorHosts),
             "models.aliases" => Some(Self::Aliases),
@@ -86,6 +91,8 @@ impl Reloadable {
             // Applied with the clients, and before all others.
             Part::Limits | Part::Webhooks => {}
             Part::LogFilter => return telemetry::change_log_filter(&config.log.filter),
+            Part::LogFormat => telemetry::change_log_format(config.log.format),
+            Part::LoggedRequests => self.logged_requests.set(config.log.requests),
             Part::Origins => {
                 let AddressConfig { hosts, cors_origins, .. } = config.server.addresses.clone();
                 self.origins.set(OriginPolicy::new(&AddressConfig { hosts, cors_origins, ..self.addresses.clone() }));
@@ -235,6 +242,7 @@ mod tests {
         Reloadable {
             addresses: config.server.addresses.clone(),
             origins: Current::new(OriginPolicy::new(&config.server.addresses)),
+            logged_requests: Current::new(config.log.requests),
             operator: config.operator.clone(),
             operator_hosts: Current::new(operator_hosts(&config.operator, &config.operator)),
             upstream: config.upstream.clone(),

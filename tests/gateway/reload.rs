@@ -84,6 +84,22 @@ async fn names_of_models_can_be_added_and_removed() {
 }
 
 #[tokio::test]
+async fn the_log_changes_while_it_is_written() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream).without("GATEWAY_LOG__FILTER");
+    let reloading = Reloading::start(program, "").await;
+    let alice = reloading.serving.alice();
+    let lines = |text: &str| reloading.serving.log().matches(text).count();
+    alice.get("/one").await.is_refused(404, "unknown_url");
+    alice.get("/v1/models").await;
+    assert_eq!((lines("\"message\":\"request\""), lines(" GET /")), (2, 0));
+    reloading.reload("[log]\nformat = \"pretty\"\nrequests = \"errors\"\n", &["log.format", "log.requests"]).await;
+    alice.get("/two").await.is_refused(404, "unknown_url");
+    alice.get("/v1/models").await;
+    assert_eq!((lines("\"message\":\"request\""), lines(" GET /v1/two 404 ")), (2, 1), "{}", reloading.serving.log());
+}
+
+#[tokio::test]
 async fn upper_bounds_of_the_budget_change_while_purchases_wait() {
     let upstream = Upstream::start().await;
     let bound = |count: u32| format!("[upstream]\nconcurrent_predictions = {count}\n");

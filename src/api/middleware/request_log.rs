@@ -17,7 +17,7 @@ use crate::api::error::response::ErrorReport;
 use crate::config::LoggedRequests;
 use crate::http::gateway_headers::{COST_ESTIMATED, COST_USD, HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
-use crate::model::{ClientId, Clock, JobId, ModelId, SystemClock};
+use crate::model::{ClientId, Clock, Current, JobId, ModelId, SystemClock};
 use crate::telemetry::recent::{EndedLater, EndedRequest, Payment, RecentRequests, RequestOutcome};
 use crate::telemetry::{Metrics, RequestId};
 
@@ -29,7 +29,7 @@ const VERSION: HeaderName = HeaderName::from_static("openai-version");
 #[derive(Debug)]
 pub(in crate::api) struct RequestLog {
     sandbox: bool,
-    logged: LoggedRequests,
+    logged: Current<LoggedRequests>,
     metrics: RequestMetrics,
     recent: RecentRequests,
 }
@@ -117,7 +117,7 @@ pub(super) struct LoggedRequest<'a> {
 
 impl Drop for LoggedRequest<'_> {
     fn drop(&mut self) {
-        if !self.is_answered && self.log.logged != LoggedRequests::Off {
+        if !self.is_answered && *self.log.logged.get() != LoggedRequests::Off {
             let (path, ms) = (loggable_path(&self.path), whole_millis(self.started.elapsed()));
             tracing::info!(request = %self.id, path, ms, "client disconnected before the response");
         }
@@ -144,7 +144,7 @@ impl LoggedRequest<'_> {
         let report = response.extensions_mut().remove::<ErrorReport>();
         let status = response.status().as_u16();
         self.log.count(&fields, report.as_ref(), status, duration);
-        if is_logged(self.log.logged, status, &fields) {
+        if is_logged(*self.log.logged.get(), status, &fields) {
             self.write(&fields, report.as_ref(), &response, duration);
         }
         if let Some(mut ended) = self.ended(&fields, &response, duration) {
@@ -226,7 +226,7 @@ fn number(response: &Response, header: &HeaderName) -> Option<f64> {
 impl RequestLog {
     pub(in crate::api) fn new(
         sandbox: bool,
-        logged: LoggedRequests,
+        logged: Current<LoggedRequests>,
         metrics: &Metrics,
         recent: RecentRequests,
     ) -> Self {
