@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -34,7 +34,7 @@ where
         let level = *event.metadata().level();
         let text =
             if fields.message == REQUEST && fields.of("status").is_some() { fields.request() } else { fields.text() };
-        let time = Zoned::now().strftime("%H:%M:%S");
+        let time = ZonedDateTime::now().strftime("%H:%M:%S");
         if writer.has_ansi_escapes() {
             write!(writer, "\u{1b}[2m{time}\u{1b}[0m \u{1b}[{}m{level:<5}\u{1b}[0m ", colour(level))?;
         } else {
@@ -108,7 +108,11 @@ impl Fields {
     fn request(&self) -> String {
         let of = |name| self.of(name).unwrap_or_default();
         let mut text = format!("{} {} {} {}", of("method"), of("path"), of("status"), duration(of("ms")));
-        let mut add = |value: Option<&str>| drop(value.map(|value| write!(text, " {value}")));
+        let mut add = |value: Option<&str>| {
+            if let Some(value) = value {
+                let _ = write!(text, " {value}");
+            }
+        };
         let failed = self.of("code").filter(|code| *code != "ok");
         add(failed);
         for name in ["client", "model", "cache"] {
