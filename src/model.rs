@@ -1,7 +1,6 @@
 //! The terms of the domain as plain values, valid by construction. No I/O, no other module of the gateway, no framework.
 
 pub(crate) mod catalogue;
-mod current;
 mod environment;
 mod host;
 mod ids;
@@ -12,8 +11,7 @@ mod quota;
 mod request;
 
 pub(crate) use catalogue::{Capabilities, Catalogue, Choice, Model, SizeRule, TaskSpec, UpstreamApi};
-pub(crate) use current::Current;
-pub(crate) use environment::{Clock, Rng, RunningTime, SystemClock, Timestamp};
+pub(crate) use environment::{Clock, Current, Rng, RunningTime, SystemClock, Timestamp};
 pub(crate) use host::{AddressClass, HostName, HostRule, behind_nat64, unreachable_from_outside};
 pub(crate) use ids::{
     AccountId, ClientId, Digest, EventId, IdempotencyKey, JobId, KeyId, ModelId, PurchaseId, UpstreamId,

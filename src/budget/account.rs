@@ -44,7 +44,6 @@ pub(super) struct Account {
     /// Predictions in flight, as configured.
     pub(super) concurrency_max: usize,
     pub(super) submits_per_minute_max: NonZeroU32,
-    requests_per_minute_max: NonZeroU32,
     rates: CallRates,
     pub(super) submit_limit: SubmitLimit,
     pub(super) poll_spacing: PollSpacing,
@@ -86,7 +85,6 @@ impl Account {
             paused: false,
             concurrency_max,
             submits_per_minute_max,
-            requests_per_minute_max: requests,
             rates: CallRates::new(submits_per_minute_max, requests, upstream.burst),
             submit_limit: SubmitLimit::new(bounds, upstream.learning, learned.submits, now),
             poll_spacing: PollSpacing::new(bounds, learned.polls),
@@ -100,10 +98,8 @@ impl Account {
     /// full burst.
     pub(super) fn set_bounds(&mut self, config: &AccountConfig, upstream: &UpstreamConfig) {
         let (submits, requests) = (submits_per_minute_max(config, upstream), config.requests_per_minute);
-        if (submits, requests) != (self.submits_per_minute_max, self.requests_per_minute_max) {
-            self.rates = CallRates::new(submits, requests, upstream.burst);
-        }
-        (self.submits_per_minute_max, self.requests_per_minute_max) = (submits, requests);
+        self.rates.change(submits, requests, upstream.burst);
+        self.submits_per_minute_max = submits;
         self.concurrency_max = config.concurrent_predictions.get();
         self.submit_limit.set_bounds(f64::from(submits.get()), self.concurrency_max);
     }

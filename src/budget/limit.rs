@@ -103,8 +103,8 @@ pub(super) fn forget(of: &mut AdaptiveLimit, now: Instant) {
 /// Changes the configured bounds; what was learned and what is under way go on below them.
 pub(super) fn set_bounds(of: &mut AdaptiveLimit, bounds: Bounds) {
     of.bounds = bounds;
-    of.limits.concurrency.set_bounds(bounds);
-    of.limits.rate.set_bounds(bounds);
+    learned_limit::set_bounds(&mut of.limits.concurrency, bounds);
+    learned_limit::set_bounds(&mut of.limits.rate, bounds);
 }
 
 /// The state machine for the submits of one account.

@@ -69,14 +69,6 @@ impl LearnedLimit {
         limit
     }
 
-    /// Changes the configured bounds. What was learned holds as far as it is below them.
-    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
-        self.bounds = bounds;
-        if let Some(limit) = self.limit {
-            self.set(limit);
-        }
-    }
-
     /// Returns the limit, where one was learned.
     pub(super) fn learned(&self) -> Option<f64> {
         self.limit
@@ -192,6 +184,14 @@ impl LearnedLimit {
         } else {
             *self = Self::new(self.dimension, self.bounds, None);
         }
+    }
+}
+
+/// Changes the configured bounds. What was learned holds as far as it is below them.
+pub(super) fn set_bounds(of: &mut LearnedLimit, bounds: Bounds) {
+    of.bounds = bounds;
+    if let Some(limit) = of.limit {
+        of.set(limit);
     }
 }
 

@@ -9,7 +9,7 @@ use super::api::{Capabilities, UpstreamApi};
 use super::names::{OperatorAliases, candidates, likeness};
 use super::parameters::{Parameters, TaskSpec, check_auto};
 use super::size_rule::SizeRule;
-use crate::model::current::Current;
+use crate::model::environment::Current;
 use crate::model::ids::ModelId;
 use crate::model::money::{Cost, Price};
 use crate::model::outcome::JobResult;
