@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::config::WebhooksConfig;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Clock, CompletionListener, EventId, JobId, Rng, Webhook};
+use crate::model::{Clock, EventId, JobId, Rng, Webhook};
 use crate::storage::Journal;
 use crate::telemetry::Metrics;
 
@@ -173,8 +173,9 @@ impl Shared {
     }
 }
 
-impl CompletionListener for Webhooks {
-    fn ended(&self, job: JobId) {
+impl Webhooks {
+    /// Sends the events of a job whose end is in the journal.
+    pub(crate) fn ended(&self, job: JobId) {
         // Fails only while the process ends; the next start finds the event in the journal.
         let _ = self.shared.ended.send(job);
     }
