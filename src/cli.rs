@@ -17,3 +17,7 @@ pub use keys::{KeysCommand, NewKeyArguments, TermArguments, keys};
 pub use manual::{completions, manual};
 pub use pictures::{EditArguments, FetchArguments, GenerateArguments, edit, fetch, generate};
 pub use store::CommandError;
+
+/// The help of an argument that names the configuration file.
+const CONFIG_HELP: &str =
+    "Configuration file; its keys override the defaults [env: GATEWAY_CONFIG] [default: see --help of the program]";

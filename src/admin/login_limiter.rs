@@ -50,7 +50,11 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
             Self::V4(octets) => std::net::Ipv4Addr::from(octets).fmt(f),
-            Self::V6Network([a, b, c, d]) => write!(f, "{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)),
+            Self::V6Network(network) => {
+                let mut segments = [0; 8];
+                segments[..network.len()].copy_from_slice(&network);
+                write!(f, "{}/64", std::net::Ipv6Addr::from(segments))
+            }
             Self::Local => f.write_str("the Unix socket"),
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::CONFIG_HELP;
 use super::accounts::AccountsCommand;
 use super::config::ConfigCommand;
 use super::init::InitArguments;
@@ -93,9 +94,6 @@ pub enum Command {
         directory: Option<PathBuf>,
     },
 }
-
-const CONFIG_HELP: &str =
-    "Configuration file; its keys override the defaults [env: GATEWAY_CONFIG] [default: see --help of the program]";
 
 /// The file of the configuration.
 #[derive(Args, Clone, Debug, Default)]

@@ -200,7 +200,7 @@ fn check_known(above: &Table) -> Vec<Error> {
             let path = format!("{section}.{key}");
             match known.get(key) {
                 Some(default) => {
-                    problems.extend(types::check(value, default).err().map(|problem| Error::invalid(path, problem)))
+                    problems.extend(types::check(value, default).err().map(|problem| Error::invalid(path, problem)));
                 }
                 None if (section.as_str(), key.as_str()) == ACCOUNTS_KEY => {}
                 None => {

@@ -86,10 +86,8 @@ fn add_value(lines: &mut Vec<(String, usize)>, name: &str, value: &Spanned<DeVal
             for (position, entry) in entries.iter().enumerate() {
                 let DeValue::Table(keys) = entry.get_ref() else { continue };
                 lines.push((format!("{name}, entry {}", position + 1), entry.span().start));
-                let called = keys.iter().find_map(|(key, value)| match value.get_ref() {
-                    DeValue::String(text) if key.get_ref() == "name" => Some(text.to_string()),
-                    _ => None,
-                });
+                let name_of = keys.iter().find(|(key, _)| key.get_ref() == "name");
+                let called = name_of.and_then(|(_, value)| value.get_ref().as_str().map(str::to_owned));
                 let Some(called) = called else { continue };
                 lines.push((format!("{name}.{called}"), entry.span().start));
                 // As `upstream.accounts second`, the other spelling of errors.
@@ -99,7 +97,7 @@ fn add_value(lines: &mut Vec<(String, usize)>, name: &str, value: &Spanned<DeVal
                 }
             }
         }
-        _ => {}
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
     }
 }
 

@@ -91,13 +91,15 @@ impl Key {
     /// Returns a value that says more than an empty default does: the first one that the explanation has in quotes.
     pub(in crate::config) fn example(&self) -> Value {
         let quoted = || self.description.split('"').nth(1).unwrap_or_default().to_owned();
-        match &self.default {
-            Value::String(text) if text.is_empty() => Value::String(quoted()),
-            Value::Array(items) if items.is_empty() => Value::Array(vec![Value::String(quoted())]),
-            Value::Table(pairs) if pairs.is_empty() => {
-                Value::Table(self.description.lines().find_map(pair).into_iter().collect())
-            }
-            default => default.clone(),
+        let pairs = || self.description.lines().find_map(pair).into_iter().collect();
+        if self.default.as_str() == Some("") {
+            Value::String(quoted())
+        } else if self.default.as_array().is_some_and(Vec::is_empty) {
+            Value::Array(vec![Value::String(quoted())])
+        } else if self.default.as_table().is_some_and(Table::is_empty) {
+            Value::Table(pairs())
+        } else {
+            self.default.clone()
         }
     }
 
@@ -109,13 +111,13 @@ impl Key {
     /// Returns the example as a variable of the environment.
     pub(in crate::config) fn example_variable(&self) -> String {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let example = match self.example() {
-            Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
-            Value::Table(pairs) => {
-                pairs.iter().map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(",")
-            }
-            value => text(&value),
+        let example = self.example();
+        let items: Vec<String> = match (example.as_array(), example.as_table()) {
+            (Some(items), _) => items.iter().map(text).collect(),
+            (_, Some(pairs)) => pairs.iter().map(|(name, value)| format!("{name}={}", text(value))).collect(),
+            (None, None) => vec![text(&example)],
         };
+        let example = items.join(",");
         format!("{}={example}", self.variable())
     }
 }
@@ -189,12 +191,8 @@ mod tests {
         for key in keys() {
             let path = key.path();
             assert!(key.description.len() > 10, "{path} has no comment");
-            let is_empty = match key.example() {
-                Value::String(text) => text.is_empty(),
-                Value::Array(items) => items.iter().all(|item| item.as_str() == Some("")),
-                Value::Table(pairs) => pairs.is_empty(),
-                _ => false,
-            };
+            let example = key.example_variable();
+            let is_empty = example.ends_with('=');
             assert!(!is_empty, "the comment of {path} has no example in quotes");
             // Files that are named must exist, and some keys need another one.
             let needs_more = path.ends_with("_file")
@@ -266,7 +264,7 @@ mod tests {
         let section =
             text.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no section {heading:?}"));
         let section = section.split("\n## ").next().unwrap();
-        section.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
+        section.lines().filter(|line| line.starts_with('|')).collect::<Vec<_>>().join("\n")
     }
 
     #[test]

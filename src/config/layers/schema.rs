@@ -15,7 +15,7 @@ pub(in crate::config) fn schema() -> Json {
         .iter()
         .map(|section| {
             let keys: Map<String, Json> = section.keys.iter().map(|key| (key.name.clone(), of_key(key))).collect();
-            (section.name.clone(), object(&section.description, keys, &[]))
+            (section.name.clone(), object(&section.description, &keys, &[]))
         })
         .collect();
     for list in [&CLIENTS, &ACCOUNTS] {
@@ -32,7 +32,7 @@ pub(in crate::config) fn schema() -> Json {
     schema
 }
 
-fn object(description: &str, properties: Map<String, Json>, required: &[&str]) -> Json {
+fn object(description: &str, properties: &Map<String, Json>, required: &[&str]) -> Json {
     let mut object = json!({
         "type": "object",
         "description": description,
@@ -100,23 +100,20 @@ fn of_type(value_type: ValueType) -> Json {
 fn of_entry(list: &TableList) -> Json {
     let texts = list.texts().map(|(name, value_type)| (name.to_owned(), of_type(value_type)));
     let figures = list.figures().map(|(name, path)| {
-        let schema = match reference::find(&path) {
-            Some(key) => {
-                let mut figure = of_value(key);
-                figure["description"] = key.description.clone().into();
-                figure
-            }
+        let schema = if let Some(key) = reference::find(&path) {
+            let mut figure = of_value(key);
+            figure["description"] = key.description.clone().into();
+            figure
+        } else {
             // The only figure that no section has.
-            None => {
-                let range = super::ranges::ValueRange::of(&path).map(super::ranges::ValueRange::ends);
-                let (min, max) = range.unwrap_or_default();
-                json!({"type": "number", "minimum": min, "maximum": max})
-            }
+            let range = super::ranges::ValueRange::of(&path).map(super::ranges::ValueRange::ends);
+            let (min, max) = range.unwrap_or_default();
+            json!({"type": "number", "minimum": min, "maximum": max})
         };
         (name.to_owned(), schema)
     });
     let required: Vec<&str> = list.required().collect();
-    object("One entry.", texts.chain(figures).collect(), &required)
+    object("One entry.", &texts.chain(figures).collect(), &required)
 }
 
 #[cfg(test)]
