@@ -26,7 +26,7 @@ pub(in crate::config) fn schema() -> Json {
         }
     }
     let mut schema =
-        object("Configuration of gptproto-gateway. A key that is left out has its default.", properties, &[]);
+        object("Configuration of gptproto-gateway. A key that is left out has its default.", &properties, &[]);
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = "gptproto-gateway".into();
     schema
