@@ -9,14 +9,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, AdminState, Administration};
-use crate::api;
+use crate::api::{self, OriginPolicy};
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::ledger;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
-use crate::model::{Clock as _, SystemClock};
+use crate::model::{Clock as _, Current, SystemClock};
 use crate::operator;
-use crate::server::hosts::HostRules;
 use crate::simulator::{Options, Profile};
 use crate::storage;
 use crate::storage::clients::Actor;
@@ -45,6 +44,7 @@ pub(crate) use check::{KeyVerdict, check_key, live_check_price};
 pub(crate) use learned::forget_account;
 use readiness::KnownAccounts;
 pub use reload::ConfigSource;
+use reload::Reloadable;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
@@ -113,6 +113,24 @@ impl Gateway {
         let accounts = readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
+        let mut server = config.server.clone();
+        let mut operator = config.operator.clone();
+        // Names are resolved by now, and ports chosen.
+        (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
+        let origins = Current::new(OriginPolicy::new(&server.addresses));
+        let hosts = Current::new(reload::operator_hosts(&operator, &operator));
+        let logged_requests = Current::new(config.log.requests);
+        let reloadable = Reloadable {
+            logged_requests: logged_requests.clone(),
+            addresses: server.addresses.clone(),
+            origins: origins.clone(),
+            operator: operator.clone(),
+            operator_hosts: hosts.clone(),
+            upstream: config.upstream.clone(),
+            budget: BudgetControl::of(&budget),
+            catalogue: Arc::clone(&catalogue),
+            webhooks: webhooks.clone(),
+        };
         let administration = Administration::new(admin::Parts {
             store,
             journal,
@@ -124,16 +142,12 @@ impl Gateway {
             configured: config.clients.clone(),
             admin_token: config.operator.admin_token.clone(),
             metrics: metrics.clone(),
-            reload: reload::reload(&config, source, sandbox),
+            reload: reload::reload(&config, source, sandbox, reloadable),
         });
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { mut server, mut operator, upstream, cache, log, .. } = config;
-        // Names are resolved by now, and ports chosen.
-        (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
-        let hosts =
-            HostRules::new(operator.listen.is_loopback(), operator.listen.has_loopback(), &operator.hosts, None);
+        let Config { upstream, cache, .. } = config;
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
         bound.register(&metrics);
@@ -158,12 +172,13 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             server,
+            origins,
             api_policy: upstream.api,
             input_urls,
             signing_key,
             thumbnail_bytes_max: cache.thumbnail_bytes_max,
             sandbox,
-            logged_requests: log.requests,
+            logged_requests,
             recent,
             lifecycle: lifecycle.clone(),
             metrics,

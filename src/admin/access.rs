@@ -154,7 +154,7 @@ impl Gate {
         drop(limiter);
         self.count("refused");
         tracing::warn!(
-            ?source,
+            %source,
             "a wrong admin token was refused; more of them from this address are answered with 429"
         );
         Err(AdminError::wrong_token())

@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use axum::http::HeaderMap;
 
 use super::error::ApiError;
+use super::middleware::cors::OriginPolicy;
 use super::middleware::rate;
 use super::request::available_models::AvailableModels;
 use super::request::body::form::FormLimits;
@@ -18,7 +19,7 @@ use crate::admission::{Admission, KeyCredential, Permit, Rejection};
 use crate::config::{ApiPolicy, BodyConfig, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
-use crate::model::{Catalogue, ClientId, Clock, Task};
+use crate::model::{Catalogue, ClientId, Clock, Current, Task};
 use crate::webhooks::Webhooks;
 
 /// Services and settings of the handlers.
@@ -44,6 +45,8 @@ pub(super) struct RequestRules {
     edit_limits: FormLimits,
     generation_limits: FormLimits,
     inputs: InputConverter,
+    /// The names of this gateway, among others.
+    origins: Current<OriginPolicy>,
 }
 
 impl RequestRules {
@@ -52,6 +55,7 @@ impl RequestRules {
         api_policy: ApiPolicy,
         bodies: &BodyConfig,
         inputs: InputConverter,
+        origins: Current<OriginPolicy>,
     ) -> Self {
         let limits = |task| FormLimits::new(task, bodies, &catalogue);
         Self {
@@ -60,7 +64,13 @@ impl RequestRules {
             catalogue,
             api_policy,
             inputs,
+            origins,
         }
+    }
+
+    /// Returns whether the operator lists a host as a name of this gateway.
+    pub(super) fn lists_host(&self, host: &str) -> bool {
+        self.origins.get().lists(host)
     }
 
     /// Returns the limits of a body for this task.

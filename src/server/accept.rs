@@ -225,7 +225,7 @@ impl HttpServer {
             Ok(Ok(socket)) => Some(socket),
             Ok(Err(error)) => {
                 self.metrics.handshake_failed(self.listener_name);
-                tracing::debug!(?peer, %error, "TLS handshake failed; connection closed");
+                tracing::debug!(%peer, %error, "TLS handshake failed; connection closed");
                 None
             }
             Err(_) => {
@@ -286,7 +286,7 @@ impl HttpServer {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = result {
-            tracing::debug!(?peer, %error, "connection ended with an error");
+            tracing::debug!(%peer, %error, "connection ended with an error");
         }
     }
 
@@ -315,7 +315,7 @@ impl HttpServer {
                 }
                 self.metrics.closed(self.listener_name, reason);
                 if reason != CloseReason::IdleTimeout {
-                    tracing::debug!(?peer, ?reason, "connection closed");
+                    tracing::debug!(%peer, reason = reason.name(), "connection closed");
                     return Ok(());
                 }
                 // No request is in progress: the peer is notified, and the rest of the last response may still be written.

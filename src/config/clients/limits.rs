@@ -165,7 +165,7 @@ pub(crate) fn check_weight(weight: f64) -> Result<(), String> {
 
 fn check_section(section: &str, figures: toml::Table) -> Result<(), String> {
     let sections = toml::Table::from_iter([(section.to_owned(), toml::Value::Table(figures))]);
-    layers::check_ranges(&sections).map_err(|error: Error| error.to_string())
+    layers::check_ranges(&sections).first().map_or(Ok(()), |error: &Error| Err(error.to_string()))
 }
 
 /// Reads a value that is there: `null` is a value, too.
