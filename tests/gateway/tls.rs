@@ -80,7 +80,7 @@ async fn plain_http_on_the_tls_port_gets_400_with_a_sentence() {
         let body = vec![b'x'; 300_000];
         plain.send(format!("{method} /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n")).await;
         plain.send(&body).await;
-        let answer = plain.until("}}").await;
+        let answer = plain.rest().await;
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
         assert!(answer.contains("connection: close\r\n"), "{answer}");
         let error: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
@@ -91,7 +91,7 @@ async fn plain_http_on_the_tls_port_gets_400_with_a_sentence() {
     let series = "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"plain_http\"} 3";
     assert!(metrics.contains(series), "{metrics}");
     // Where the gateway speaks no TLS it is served.
-    let without = Gateway::start(&upstream).await;
+    let without = Gateway::with(&upstream, &[]).await;
     let mut plain = Raw::to(&without.address()).await;
     plain.send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(plain.until("missing_api_key").await.starts_with("HTTP/1.1 401 "));
