@@ -206,7 +206,7 @@ def main():
         ("another port", variable("GATEWAY_OPERATOR__LISTEN", "0.0.0.0:9000")),
         ("another file", lambda one: one["services"]["prometheus"].update(command=["--config.file=/etc/prometheus.yml"])),
         ("another board", lambda one: one["services"]["grafana"]["environment"].update(
-            GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH="/etc/grafana/dashboards/other.json"))])
+            GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH="/var/lib/grafana/dashboards/other.json"))])
     verdicts.check("the gateway starts", "the program, as user 65532", program.start, described(project), [
         ("a misspelt key", lambda one: one["variables"].update(GATEWAY_SERVER__LISTENS="0.0.0.0:8787"))])
     verdicts.check("the gateway starts with the sandbox", "the program, as user 65532", program.start,

@@ -63,7 +63,8 @@ def run(container, folder, running):
         wait_for(running[0], f"http://127.0.0.1:{upstream}/_simulator/counters", log)
         running.append(subprocess.Popen([binary, *container["arguments"]], env=variables, cwd="/", stdin=nothing,
                                         stdout=output, stderr=output, **as_user))
-    for path in container["probes"]:
+    # It is ready in the end, also where no probe asks.
+    for path in [*container["probes"], "/readyz"]:
         wait_for(running[1], f"http://127.0.0.1:{operator}{path}", log)
     request = urllib.request.Request(f"http://127.0.0.1:{client}/v1/models", headers={"authorization": f"Bearer {container['client_key']}"})
     if status(request) != 200:
