@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
+from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
@@ -46,9 +48,9 @@ def kustomized(mode):
     return objects(run(KUBECTL, "kustomize", HERE / "overlays" / mode))
 
 
-def charted(mode, *values):
+def charted(mode, *values, release="gptproto-gateway", chart=CHART):
     arguments = [part for value in ("monitoring.enabled=true", f"mode={mode}", *values) for part in ("--set", value)]
-    return objects(run(HELM, "template", "gptproto-gateway", CHART, *arguments))
+    return objects(run(HELM, "template", release, chart, *arguments))
 
 
 # ---- parts of a rendered set
@@ -335,6 +337,24 @@ def check_config_of_values(values):
     return f"{len(found)} variables"
 
 
+def check_package(chart):
+    """Packs the chart, and compares what the package makes: the alerts are a link to a file outside of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(HELM, "package", "--destination", folder, chart)
+        [package] = Path(folder).iterdir()
+        return check_equal([charted("gateway"), charted("gateway", chart=package)]) + f", {package.name}"
+
+
+def check_notes(values):
+    """Reads what `helm install` says."""
+    text = run("env", "KUBECONFIG=/nowhere", HELM, "install", values["release"], CHART, "--dry-run=client", "--set", f"mode={values['mode']}")
+    notes = text.partition("NOTES:")[2]
+    for wanted in (f"secret generic {values['secret']}", "client-keys=", values["address"]):
+        if wanted not in notes:
+            raise Wrong(f"NOTES.txt does not say {wanted!r}")
+    return f"{len(notes.splitlines())} lines"
+
+
 # ---- controls
 
 def at(path, value):
@@ -451,6 +471,15 @@ def main():
             verdicts.row(f"  control: {wrong}", helm, f"refused: {first_line(str(refusal).splitlines()[-1])}")
     values = ["config.storage.results_bytes_max=6000000000", "config.limits.usd_per_day=2.5",
               "config.server.hosts={a.example.com,b.example.com}", "config.models.aliases.dall-e-3=gpt-image-1.5"]
+    verdicts.check("chart: package", f"{helm} package", check_package, CHART)
+    verdicts.check("chart: NOTES.txt", f"{helm} install --dry-run", check_notes, {
+        "release": "pictures", "mode": "gateway", "secret": "pictures-gptproto-gateway",
+        "address": "http://pictures-gptproto-gateway.default:8787/v1"}, [
+        ("another mode", lambda one: one.update(mode="sidecar"))])
+    for mode in MODES:
+        verdicts.check(f"chart, mode {mode}: another release's name", "the addresses in its variables", check_ports,
+                       charted(mode, "app.name=shop", release="pictures"), [
+            ("a service of another pod", of("Service", lambda one: one["spec"]["selector"].update(a="b")))])
     verdicts.check("chart: keys in `config`", f"{helm}, config/default.toml", check_config_of_values, values, [
         ("a misspelt key", lambda one: one.append("config.limits.usd_per_week=3"))])
     verdicts.check("alerts as a custom resource", "own comparison", check_rules, yaml.safe_load(RULES.read_text()), [
