@@ -12,6 +12,7 @@ use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
+use crate::ledger;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -42,12 +43,15 @@ use sources::Modules;
 pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
 pub(crate) use learned::forget_account;
+use readiness::KnownAccounts;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
 /// The exit code after a second signal: the process did not stop in order.
 const EXIT_ABORTED: i32 = 1;
+/// How long the text at the start waits for what is known of the accounts.
+const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the simulator may finish its requests when it runs by itself.
 const SIMULATOR_GRACE: Duration = Duration::from_millis(200);
 
@@ -59,6 +63,7 @@ pub struct Gateway {
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
     grace: Grace,
+    accounts: KnownAccounts,
     storage: OpenStorage,
 }
 
@@ -79,6 +84,7 @@ impl Gateway {
     /// As [`Gateway::start`].
     pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
+        let file = source.as_ref().and_then(|source| source.file.clone());
         let metrics = Metrics::default();
         let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
@@ -90,7 +96,7 @@ impl Gateway {
 
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
-        let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, upstream).await?;
+        let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, &recent, upstream).await?;
         let Backend {
             engine,
             admission,
@@ -104,7 +110,7 @@ impl Gateway {
             storage,
             gptproto,
         } = backend;
-        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
+        let accounts = readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
         let administration = Administration::new(admin::Parts {
@@ -140,6 +146,7 @@ impl Gateway {
             sandbox,
             api: api_address(&server, client_address),
             administration: operator.admin_token.is_some(),
+            command_arguments: ledger::location_arguments(file.as_deref(), sandbox),
         };
         let api = api::service(api::ApiServices {
             engine,
@@ -165,7 +172,7 @@ impl Gateway {
             Arc::new(SystemClock),
         );
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
-        Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
+        Ok(Self { administration, client_address, operator_address, lifecycle, grace, accounts, storage })
     }
 
     /// Returns the address for clients.
@@ -223,7 +230,9 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let gateway = Gateway::start_from(config, Some(source), false).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
-    banner::gateway(addresses, file.as_deref());
+    // Clients are served meanwhile.
+    let accounts = gateway.accounts.first_answers(FIRST_ANSWERS_TIMEOUT).await;
+    banner::gateway(addresses, file.as_deref(), &accounts);
     run_until_stopped(gateway).await
 }
 

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::ledger;
 use crate::lifecycle::{Grace, Lifecycle};
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 
 /// Pictures that are fetched at once.
 const AT_ONCE: usize = 4;
@@ -26,7 +27,7 @@ pub async fn repair(config: &Config) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::default();
     let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
     // Its start brings orphans back that the journal knows.
-    let backend = Backend::start(config, false, &lifecycle, &Metrics::default(), upstream)
+    let backend = Backend::start(config, false, &lifecycle, &Metrics::default(), &RecentRequests::default(), upstream)
         .await
         .context("nothing was repaired; a repair needs the storage to itself, so stop a gateway that runs")?;
     let total = damaged.len();

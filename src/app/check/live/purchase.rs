@@ -17,6 +17,7 @@ use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::picture::read_full;
 use crate::model::{ClientId, JobResult, PictureRequest, Size, StoredPicture};
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 use crate::upstream::GptProto;
 use crate::upstream::formats::InputMethod;
 
@@ -50,7 +51,8 @@ pub(super) async fn make(
         service = Some(gptproto);
         recording as Arc<_>
     };
-    let backend = Backend::start(&config, false, &lifecycle, &Metrics::default(), upstream).await?;
+    let backend =
+        Backend::start(&config, false, &lifecycle, &Metrics::default(), &RecentRequests::default(), upstream).await?;
     if let Some(gptproto) = &service {
         let purchase = Purchase { config: &config, planned, backend: &backend, gptproto, observer: &observer };
         purchase.run(request, &mut section, signals).await;
@@ -152,7 +154,7 @@ impl Purchase<'_> {
             picture,
             halves,
             usage: result.usage,
-            usd: tokens.map(|(price, usage)| price.of(1, Some(&usage))),
+            usd: tokens.and_then(|(price, usage)| price.by_tokens(Some(&usage))),
             estimate: self.planned.estimate,
         })
     }
