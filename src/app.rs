@@ -239,15 +239,16 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let file = source.file.clone();
+    let mut signals = StopSignals::listen()?;
     log_file(file.as_deref());
     let hangups = hangups()?;
-    let gateway = Gateway::start_from(config, Some(source), false).await?;
+    let gateway = started(Gateway::start_from(config, Some(source), false), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     // Clients are served meanwhile.
     let accounts = gateway.accounts.first_answers(FIRST_ANSWERS_TIMEOUT).await;
     banner::gateway(addresses, file.as_deref(), &accounts);
-    run_until_stopped(gateway, hangups).await
+    run_until_stopped(gateway, signals, hangups).await
 }
 
 /// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns
@@ -257,26 +258,48 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
+    let mut signals = StopSignals::listen()?;
     log_file(source.file.as_deref());
     let hangups = hangups()?;
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let gateway = Gateway::start_from(config, Some(source), true).await?;
+    let gateway = started(Gateway::start_from(config, Some(source), true), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
-    let stopped_well = run_until_stopped(gateway, hangups).await?;
+    let stopped_well = run_until_stopped(gateway, signals, hangups).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)
+}
+
+/// Waits until the gateway has started. A signal that comes first ends the process: nothing is served yet.
+///
+/// Signals are received from before the start, so that one that comes as the first client is served stops the gateway in order, and
+/// so that they have an effect on the first process of a container.
+///
+/// # Errors
+///
+/// As [`Gateway::start`].
+async fn started(
+    starting: impl Future<Output = anyhow::Result<Gateway>>,
+    signals: &mut StopSignals,
+) -> anyhow::Result<Gateway> {
+    let mut starting = std::pin::pin!(starting);
+    tokio::select! {
+        biased;
+        gateway = starting.as_mut() => return gateway,
+        () = signals.received(1) => tracing::info!("stopped before the gateway was ready"),
+    }
+    // Not by returning: see `run_until_stopped`.
+    std::process::exit(0)
 }
 
 /// Waits for a signal or a failure, then stops the gateway. Returns whether the gateway stopped in order.
 ///
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
-async fn run_until_stopped(gateway: Gateway, hangups: Signal) -> anyhow::Result<bool> {
-    let mut signals = StopSignals::listen()?;
+async fn run_until_stopped(gateway: Gateway, mut signals: StopSignals, hangups: Signal) -> anyhow::Result<bool> {
     reload_on_signal(&gateway, hangups);
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
