@@ -26,8 +26,8 @@ use crate::config::{ClientsConfig, Secret};
 use crate::model::{AccountId, Catalogue, ClientId, Clock, PurchaseId};
 use crate::storage::Journal;
 use crate::storage::clients::{
-    Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfiguredNames, StoredClients, StoredCommand,
-    kept_since,
+    ACTIONS, Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfiguredNames, StoredClients,
+    StoredCommand, kept_since,
 };
 use crate::storage::journal::{JobFilter, LedgerError, Resolution, open_ledger};
 use crate::telemetry::Metrics;
@@ -173,7 +173,10 @@ impl Administration {
     pub(crate) fn new(parts: Parts) -> Self {
         let configured = Arc::new(RwLock::new(parts.configured.clone()));
         let gate = Gate::new(parts.admin_token.as_ref(), &parts.metrics);
-        let changes = Family::default();
+        let changes = Family::<ActionLabel, Counter>::default();
+        for action in ACTIONS {
+            changes.get_or_create_owned(&ActionLabel { action: action.to_owned() });
+        }
         parts.metrics.register("admin", |registry| {
             registry.register("changes", "Changes by the operator, by action, whoever made them", changes.clone());
         });

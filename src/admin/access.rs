@@ -48,7 +48,7 @@ impl Gate {
     pub(super) fn new(token: Option<&Secret>, metrics: &Metrics) -> Self {
         let attempts = Family::<OutcomeLabel, Counter>::default();
         for outcome in ["logged_in", "refused", "limited", "cross_site"] {
-            drop(attempts.get_or_create(&OutcomeLabel { outcome }));
+            attempts.get_or_create_owned(&OutcomeLabel { outcome });
         }
         metrics.register("admin", |registry| {
             registry.register(

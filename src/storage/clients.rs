@@ -306,6 +306,21 @@ impl Actor {
     }
 }
 
+/// The actions of the audit.
+pub(crate) const ACTIONS: [&str; 11] = [
+    "key.created",
+    "key.changed",
+    "key.rotated",
+    "key.revoked",
+    "account.paused",
+    "account.resumed",
+    "account.forgotten",
+    "purchase.resolved",
+    "configuration.reload_requested",
+    "configuration.reloaded",
+    "configuration.reload_failed",
+];
+
 /// One line of the audit.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AuditLine {
