@@ -229,7 +229,7 @@ impl HttpServer {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => {
                 self.metrics.handshake_failed(self.listener_name);
-                tracing::debug!(?peer, %error, "TLS handshake failed; connection closed");
+                tracing::debug!(%peer, %error, "TLS handshake failed; connection closed");
                 None
             }
             Err(_) => {
@@ -290,7 +290,7 @@ impl HttpServer {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = result {
-            tracing::debug!(?peer, %error, "connection ended with an error");
+            tracing::debug!(%peer, %error, "connection ended with an error");
         }
     }
 
@@ -319,7 +319,7 @@ impl HttpServer {
                 }
                 self.metrics.closed(self.listener_name, reason);
                 if reason != CloseReason::IdleTimeout {
-                    tracing::debug!(?peer, ?reason, "connection closed");
+                    tracing::debug!(%peer, reason = reason.name(), "connection closed");
                     return Ok(());
                 }
                 // No request is in progress: the peer is notified, and the rest of the last response may still be written.

@@ -34,6 +34,15 @@ pub(crate) enum Peer {
     Local,
 }
 
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Local => f.write_str("the Unix socket"),
+        }
+    }
+}
+
 /// A connection before any TLS handshake.
 #[derive(Debug)]
 pub(super) enum AcceptedStream {
