@@ -242,7 +242,7 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen()?;
     log_file(file.as_deref());
     let hangups = hangups()?;
-    let gateway = started(Gateway::start_from(config, Some(source), false), &mut signals).await?;
+    let gateway = started(Box::pin(Gateway::start_from(config, Some(source), false)), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     // Clients are served meanwhile.
@@ -265,7 +265,7 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let gateway = started(Gateway::start_from(config, Some(source), true), &mut signals).await?;
+    let gateway = started(Box::pin(Gateway::start_from(config, Some(source), true)), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);

@@ -46,6 +46,7 @@ const CLOSED: [&str; 6] = [
     "keep_alive_timeout_s",
     "write_timeout_s",
     "connections_max",
+    "plain_http",
     "tls_error",
     "tls_handshake_timeout_s",
 ];
