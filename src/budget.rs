@@ -35,8 +35,8 @@ mod queue;
 mod state;
 mod status;
 
-pub(crate) use account::Readiness;
 use account::{Account, KnownReadiness, LearnedAccount};
+pub(crate) use account::{Obstacle, Readiness};
 pub(crate) use forecast::Forecast;
 use permit::{Grant, Shared};
 pub(crate) use permit::{Granted, InFlightPermit, Poll, Pushback, QueueSlot, Reservation, Submit};
@@ -126,6 +126,18 @@ impl BudgetControl {
         self.shared.changed.notify_one();
     }
 
+    /// Changes the upper bounds of the accounts that are configured.
+    pub(crate) fn set_bounds(&self, upstream: &UpstreamConfig, accounts: &[config::Account]) {
+        let mut state = self.shared.lock();
+        for account in &mut state.accounts {
+            if let Some(config) = accounts.iter().find(|config| config.id == account.id) {
+                account.set_bounds(config, upstream);
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+
     /// Forgets what an account has taught; returns whether it is configured.
     pub(crate) fn forget(&self, account: &AccountId) -> bool {
         let mut state = self.shared.lock();
@@ -165,7 +177,8 @@ impl Budget {
             Account::new(account, upstream, learned, now)
         });
         let state = State::new(accounts.collect(), weights);
-        let shared = Arc::new(Shared::new(state, BudgetMetrics::new(metrics)));
+        let metrics = BudgetMetrics::new(metrics, state.accounts.iter().map(|account| &account.id));
+        let shared = Arc::new(Shared::new(state, metrics));
         Self { shared, queue_max: upstream.queue_max, queue_bytes_max: upstream.queue_bytes_max }
     }
 

@@ -2,31 +2,46 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, layer};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt::layer, registry};
 
 use crate::config::Config;
 use crate::config::LogFormat;
 
+pub(crate) mod label_names;
 pub(crate) mod process;
 pub(crate) mod recent;
 
 mod json_lines;
+mod terminal_lines;
+#[cfg(test)]
+mod test_support;
 
 use json_lines::JsonLines;
+use label_names::LabelNames;
+use terminal_lines::TerminalLines;
+
+/// Clients with label values of their own where the configuration is not asked, as in tests.
+const CLIENTS_DEFAULT: usize = 100;
 
 /// The metrics registry of the process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+    clients: LabelNames,
 }
 
 /// A text format of metrics.
@@ -58,18 +73,8 @@ impl MetricsFormat {
 }
 
 impl Default for Metrics {
-    /// Returns a registry with the metrics of the process and of its build.
     fn default() -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(process::ProcessCollector));
-        let version = Some(("version", env!("CARGO_PKG_VERSION")));
-        // Set by builds that know the commit they are made from.
-        let revision = option_env!("GATEWAY_REVISION").filter(|revision| !revision.is_empty());
-        let revision = revision.map(|revision| ("revision", revision));
-        let build: Vec<(&str, &str)> = version.into_iter().chain(revision).collect();
-        let gateway = registry.sub_registry_with_prefix("gptproto_gateway");
-        gateway.register("build", "Version of the running gateway", Info::new(build));
-        Self { registry: Arc::new(Mutex::new(registry)) }
+        Self::new(CLIENTS_DEFAULT)
     }
 }
 
@@ -80,6 +85,34 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// Returns a registry with the metrics of the process and of its build, in which this many clients have label values of
+    /// their own.
+    pub(crate) fn new(clients_max: usize) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(process::ProcessCollector));
+        let version = Some(("version", env!("CARGO_PKG_VERSION")));
+        // Set by builds that know the commit they are made from.
+        let revision = option_env!("GATEWAY_REVISION").filter(|revision| !revision.is_empty());
+        let revision = revision.map(|revision| ("revision", revision));
+        let build: Vec<(&str, &str)> = version.into_iter().chain(revision).collect();
+        let gateway = registry.sub_registry_with_prefix("gptproto_gateway");
+        gateway.register("build", "Version of the running gateway", Info::new(build));
+        let clients = LabelNames::new(clients_max);
+        let help = "Clients that are label values, of operator.metric_clients_max; others share the value (other)";
+        gateway.register("metric_clients", help, clients.count.clone());
+        Self { registry: Arc::new(Mutex::new(registry)), clients }
+    }
+
+    /// Returns the clients that are label values.
+    pub(crate) fn clients(&self) -> LabelNames {
+        self.clients.clone()
+    }
+
+    /// Lets a part of the program register metrics of the gateway as a whole, which have no prefix of a module.
+    pub(crate) fn register_overall(&self, register: impl FnOnce(&mut Registry)) {
+        register(self.registry().sub_registry_with_prefix("gptproto_gateway"));
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,17 +144,45 @@ impl Metrics {
 /// Never: the filter was checked with the rest of the configuration.
 pub fn start_logging(config: &Config) {
     let filter: Targets = config.log.filter.parse().expect("checked with the configuration");
-    let pretty = match config.log.format {
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-    };
-    let lines = layer().with_writer(std::io::stderr);
-    let lines = if pretty { lines.with_target(false).boxed() } else { lines.event_format(JsonLines).boxed() };
+    change_log_format(config.log.format);
+    let lines = layer().with_writer(std::io::stderr).event_format(Lines);
+    // Colours, unless NO_COLOR is set, which the library reads.
+    let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let (filter, handle) = reload::Layer::new(filter);
     // In tests that share a process, the first call stays in effect.
     if registry().with(lines).with(filter).try_init().is_ok() {
         let _ = FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+    }
+}
+
+/// Whether lines are for a terminal, and no JSON.
+static FOR_TERMINAL: AtomicBool = AtomicBool::new(false);
+
+/// Changes how events are written.
+pub(crate) fn change_log_format(format: LogFormat) {
+    let for_terminal = match format {
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    FOR_TERMINAL.store(for_terminal, Ordering::Relaxed);
+}
+
+/// Formats events as the configuration says at present.
+#[derive(Debug)]
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if FOR_TERMINAL.load(Ordering::Relaxed) {
+            TerminalLines.format_event(context, writer, event)
+        } else {
+            JsonLines.format_event(context, writer, event)
+        }
     }
 }
 

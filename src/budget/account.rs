@@ -19,7 +19,7 @@ use crate::model::{AccountId, Failure};
 use in_flight::InFlight;
 use rate::CallRates;
 pub(super) use readiness::KnownReadiness;
-pub(crate) use readiness::Readiness;
+pub(crate) use readiness::{Obstacle, Readiness};
 use submit_limit::SubmitLimit;
 
 mod in_flight;
@@ -52,6 +52,12 @@ pub(super) struct Account {
     pub(super) known: KnownReadiness,
 }
 
+/// Returns the submits per minute that leave the polls their share of all calls.
+fn submits_per_minute_max(config: &AccountConfig, upstream: &UpstreamConfig) -> NonZeroU32 {
+    let share = NonZeroU32::new(config.requests_per_minute.get() * (100 - upstream.poll_share_percent) / 100);
+    config.submits_per_minute.min(share.unwrap_or(NonZeroU32::MIN))
+}
+
 impl Account {
     pub(super) fn new(
         config: &AccountConfig,
@@ -60,8 +66,7 @@ impl Account {
         now: Instant,
     ) -> Self {
         let requests = config.requests_per_minute;
-        let share = NonZeroU32::new(requests.get() * (100 - upstream.poll_share_percent) / 100);
-        let submits_per_minute_max = config.submits_per_minute.min(share.unwrap_or(NonZeroU32::MIN));
+        let submits_per_minute_max = submits_per_minute_max(config, upstream);
         let concurrency_max = config.concurrent_predictions.get();
         let bounds = Bounds {
             submits_per_minute: f64::from(submits_per_minute_max.get()),
@@ -87,6 +92,16 @@ impl Account {
             cooldowns: Cooldowns::new(upstream.account_cooldown_max, upstream.pushback, upstream.pushback_max),
             known: KnownReadiness::default(),
         }
+    }
+
+    /// Changes the configured upper bounds, of which a lower one ends nothing that is in flight. Rates that change begin with a
+    /// full burst.
+    pub(super) fn set_bounds(&mut self, config: &AccountConfig, upstream: &UpstreamConfig) {
+        let (submits, requests) = (submits_per_minute_max(config, upstream), config.requests_per_minute);
+        self.rates.change(submits, requests, upstream.burst);
+        self.submits_per_minute_max = submits;
+        self.concurrency_max = config.concurrent_predictions.get();
+        self.submit_limit.set_bounds(f64::from(submits.get()), self.concurrency_max);
     }
 
     /// Forgets what the account has taught: limits, cooldowns, the mean time in flight. A pause that the upstream has asked for
@@ -218,17 +233,17 @@ impl Account {
         pause
     }
 
-    /// Returns why the account cannot buy now, and what to do.
-    pub(super) fn obstacle(&self, now: Instant) -> Option<&'static str> {
+    /// Returns why the account cannot buy now.
+    pub(super) fn obstacle(&self, now: Instant) -> Option<Obstacle> {
         if self.paused {
-            return Some("the operator has paused it; resume it with: gptproto-gateway accounts resume");
+            return Some(Obstacle::Paused);
         }
         self.known.readiness.obstacle().or_else(|| {
             let cooldown = self.cooldowns.account().filter(|cooldown| cooldown.is_active(now))?;
             Some(if let Failure::BalanceExhausted { .. } = cooldown.reason {
-                "the account has no credit left at the upstream; add credit"
+                Obstacle::BalanceExhausted
             } else {
-                "the upstream refuses the key; replace it"
+                Obstacle::KeyRefused
             })
         })
     }

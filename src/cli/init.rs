@@ -228,7 +228,7 @@ async fn offer_live_check(config: &Config, dialog: &mut Dialog) -> Result<u8, St
         return Ok(0);
     }
     arguments.max_usd = usd;
-    match app::check(config, &arguments).await {
+    match Box::pin(app::check(config, &arguments, false)).await {
         Ok(report) => {
             print(format_args!("{}\n", report.text()));
             Ok(report.exit_code())

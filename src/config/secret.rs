@@ -53,6 +53,16 @@ pub(super) fn from_environment(
     }
 }
 
+/// Says where [`from_environment`] finds a secret; `None` where it is not set.
+pub(super) fn source(environment: &Environment, name: &str, configured_file: Option<&Path>) -> Option<String> {
+    let value = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    if value(name).is_some() {
+        return Some("set by the variable".to_owned());
+    }
+    let named = value(&format!("{name}_FILE")).map(|file| format!("in the file {file} ({name}_FILE)"));
+    named.or_else(|| configured_file.map(|file| format!("in the file {}", file.display())))
+}
+
 /// Reads the secret called `name` from a file, without the byte order mark and the white space around it.
 ///
 /// # Errors

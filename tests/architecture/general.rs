@@ -27,7 +27,7 @@ find finding finish finished first fixture flag flight float flush flushed follo
 frame framing free from front full function fuzz fuzzing
 gallery gap gate gated gateway gauge generate generated generation generator get global gpt gptproto grace grade grant granted group grouped
 guard
-handle handler handshake hash head header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
+handle handler handshake hash head header healthcheck healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
 http http1 http2 hub hyper
 icon id identical identity idle ids ignored image immediate import in incoming index info init inline injected inner input inspection
 instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
@@ -40,7 +40,7 @@ main maintenance manager manual map mapping margin mark markdown mask match matc
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
-object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
+object observation observed observer obstacle of off offset ok on once one only open openai openapi operation operations option optional
 ordering orientation origin orphan orphans other out outcome outgoing outline outlook output outstanding over override overview own owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial particle parts password past patch path pattern pause payment peak peer pending per percent percentile period
@@ -52,7 +52,7 @@ publication publish published publisher pull pure push put
 quality quantile quantity query queue queued quiet
 random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
 reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect refetch refetched reference refund
-refusal refused register registration registry reject rejected rejection relay release released reload reloaded remainder remaining
+refusal refused register registration registry reject rejected rejection relay release released reload reloadable reloaded remainder remaining
 remote removed render renewal repair repeated replaced replay reply report reporter repository requested requeue required reported
 reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume
 retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
@@ -60,7 +60,7 @@ routes routing row rows rule run runner running runtime
 safe same sample sampler save saved scalar scan scene schedule scheduled scheduler schema scope score screen script search
 seconds secret section seed segment selection semaphore send sender sent sequence serial series serve served server service
 serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short
-show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
+show shutdown sibling side signal signature signed signer signing silent similarity simple simulate single sink size sized skip
 slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split splitter sqlite
 stable stage stale stall stalled stamp standard standing start started startup stat state statement static statistics stats status
 step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject
@@ -70,7 +70,7 @@ table tag tail take target task tcp telemetry temp temporary term terms terminal
 throttle tick ticker tie time timed timeout timer timestamp timing tint tiny tls to token too top total touch trace track
 tracked tracker tracking trailing trait transaction transfer transform transient transition transparency transport tree trend
 trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed
-udp unacknowledged unavailable unbounded unclassified undelivered under unexpected unexplained unfinished unified
+udp unacknowledged unattended unavailable unbounded unclassified undecided undelivered under unexpected unexplained unfinished unified
 uniform unique unit unix unknown unlimited unmatched unpack unpacked unpacker unreachable unread unreadable unsent unsupported until unused up
 update updated upload uploaded upper uptime url urls usage usd use used user utc util
 v1 v2 v3 valid validate validated validation validator value variant vec vendor verdict verification verified verify version

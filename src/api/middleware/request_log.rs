@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
 use crate::config::LoggedRequests;
-use crate::http::gateway_headers::{COST_ESTIMATED, COST_USD, HIT, SANDBOX};
+use crate::http::gateway_headers::{CACHE_WORDS, COST_ESTIMATED, COST_USD, HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
-use crate::model::{ClientId, Clock, JobId, ModelId, SystemClock};
+use crate::model::{ClientId, Clock, Current, JobId, ModelId, SystemClock};
 use crate::telemetry::recent::{EndedLater, EndedRequest, Payment, RecentRequests, RequestOutcome};
 use crate::telemetry::{Metrics, RequestId};
 
@@ -29,7 +29,7 @@ const VERSION: HeaderName = HeaderName::from_static("openai-version");
 #[derive(Debug)]
 pub(in crate::api) struct RequestLog {
     sandbox: bool,
-    logged: LoggedRequests,
+    logged: Current<LoggedRequests>,
     metrics: RequestMetrics,
     recent: RecentRequests,
 }
@@ -61,6 +61,9 @@ struct CacheLabels {
 
 /// The routes whose requests are kept among the last ones: those that ask for pictures.
 const PICTURE_ROUTES: [&str; 3] = ["edits", "generations", "chat_completions"];
+
+/// The label of all routes without one of their own.
+const OTHER_ROUTE: &str = "other";
 
 /// From the first byte of a request to the head of its response, in seconds.
 const SECONDS_BUCKETS: [f64; 14] =
@@ -117,7 +120,7 @@ pub(super) struct LoggedRequest<'a> {
 
 impl Drop for LoggedRequest<'_> {
     fn drop(&mut self) {
-        if !self.is_answered && self.log.logged != LoggedRequests::Off {
+        if !self.is_answered && *self.log.logged.get() != LoggedRequests::Off {
             let (path, ms) = (loggable_path(&self.path), whole_millis(self.started.elapsed()));
             tracing::info!(request = %self.id, path, ms, "client disconnected before the response");
         }
@@ -144,8 +147,8 @@ impl LoggedRequest<'_> {
         let report = response.extensions_mut().remove::<ErrorReport>();
         let status = response.status().as_u16();
         self.log.count(&fields, report.as_ref(), status, duration);
-        if is_logged(self.log.logged, status, &fields) {
-            self.write(&fields, report.as_ref(), status, duration);
+        if is_logged(*self.log.logged.get(), status, &fields) {
+            self.write(&fields, report.as_ref(), &response, duration);
         }
         if let Some(mut ended) = self.ended(&fields, &response, duration) {
             if let Some(report) = &report {
@@ -186,7 +189,8 @@ impl LoggedRequest<'_> {
         })
     }
 
-    fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
+    fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, response: &Response, duration: Duration) {
+        let status = response.status().as_u16();
         let code = report.map_or("ok", |report| report.code);
         macro_rules! line {
             ($level:ident) => {
@@ -200,6 +204,7 @@ impl LoggedRequest<'_> {
                     client = fields.client.as_ref().map(|client| &*client.0),
                     model = fields.model.as_deref().filter(|model| !model.is_empty()),
                     cache = fields.cache,
+                    usd = number(response, &COST_USD),
                     job = fields.job.map(tracing::field::display),
                     ignored = (!fields.ignored.is_empty()).then(|| fields.ignored.join(",")),
                     detail = report.and_then(|report| report.detail.as_deref()),
@@ -224,7 +229,7 @@ fn number(response: &Response, header: &HeaderName) -> Option<f64> {
 impl RequestLog {
     pub(in crate::api) fn new(
         sandbox: bool,
-        logged: LoggedRequests,
+        logged: Current<LoggedRequests>,
         metrics: &Metrics,
         recent: RecentRequests,
     ) -> Self {
@@ -233,6 +238,13 @@ impl RequestLog {
             cache: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(SECONDS_BUCKETS)),
         };
+        for route in PICTURE_ROUTES.into_iter().chain(["predictions", OTHER_ROUTE]) {
+            own.requests.get_or_create_owned(&RequestLabels { route, status: 200, code: "ok" });
+            own.duration.get_or_create_owned(&RouteLabels { route });
+        }
+        for result in CACHE_WORDS {
+            own.cache.get_or_create_owned(&CacheLabels { result });
+        }
         metrics.register("api", |registry| {
             registry.register("requests", "Requests by route, status and error code", own.requests.clone());
             registry.register("cache", "Image requests by cache result", own.cache.clone());
@@ -252,7 +264,7 @@ impl RequestLog {
     }
 
     fn count(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
-        let route = fields.route.unwrap_or("other");
+        let route = fields.route.unwrap_or(OTHER_ROUTE);
         let labels = RequestLabels { route, status, code: report.map_or("ok", |report| report.code) };
         self.metrics.requests.get_or_create(&labels).inc();
         self.metrics.duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());

@@ -94,7 +94,7 @@ impl Fetcher {
             match result {
                 Ok(picture) => stored.push(picture),
                 Err(problem) => {
-                    tracing::warn!(?problem, "an output could not be stored; it is fetched again if that may help");
+                    tracing::warn!(%problem, "an output could not be stored; it is fetched again if that may help");
                     // What may pass decides whether there is another round.
                     if !matches!((&trouble, &problem), (Some(_), FetchFailure::Invalid(_))) {
                         trouble = Some(problem);
@@ -129,7 +129,10 @@ impl Fetcher {
 
 impl FetchMetrics {
     pub(in crate::engine) fn new(metrics: &Metrics) -> Self {
-        let (unasked, refetches) = (Counter::default(), Family::default());
+        let (unasked, refetches) = (Counter::default(), Family::<ResultLabel, Counter>::default());
+        for result in ["restored", "replaced", "lost"] {
+            refetches.get_or_create_owned(&ResultLabel { result });
+        }
         metrics.register("engine", |registry| {
             registry.register(
                 "unasked_outputs",

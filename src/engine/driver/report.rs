@@ -13,10 +13,9 @@ use crate::upstream::formats::{FormatChange, FormatSubject};
 pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
     match &ended.result {
         Ok(pictures) => {
-            let model = ended.record.model.as_str();
-            metrics.resolved(model, *pictures, ended.usd, ended.took, ended.inputs_unseen);
+            metrics.resolved(&ended.record, *pictures, ended.usd, ended.took, ended.inputs_unseen);
         }
-        Err(failure) => metrics.ended(failure, (!ended.counted).then(|| ended.usd.unwrap_or_default())),
+        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default(), ended.counted),
     }
 }
 
@@ -28,7 +27,8 @@ pub(super) fn log_end(ended: &EndedPurchase) {
     match result {
         Ok(pictures) => {
             let seconds = rounded(took.as_secs_f64(), 1000.0);
-            tracing::info!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
+            // The line of its request has the price and the time.
+            tracing::debug!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
             if ended.inputs_unseen {
                 let upstream = upstream.as_ref().map(ToString::to_string);
                 tracing::warn!(
@@ -187,7 +187,7 @@ pub(super) fn log_format(change: &FormatChange) {
         };
     }
     match *state {
-        "proven" => tracing::info!(%account, model, task, format, "the upstream accepts a request format"),
+        "proven" => tracing::debug!(%account, model, task, format, "the upstream accepts a request format"),
         "refused" => warn!("the upstream refuses a request format; another one is used"),
         "suspect" => warn!("a request format is in doubt, although it is accepted; it is used after all others"),
         _ => warn!("nothing is known of a request format any more; it is tried again"),
