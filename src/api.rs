@@ -103,11 +103,12 @@ pub(crate) struct ApiServices {
     pub(crate) metrics: Metrics,
 }
 
-/// Returns the responses to connections over a limit, from the table of errors.
+/// Returns the responses to connections that are refused, from the table of errors.
 pub(crate) fn connection_refusals() -> Refusals {
     Refusals {
         connections: ApiError::TooManyConnections.to_http1(),
         per_address: ApiError::TooManyConnectionsOfAddress.to_http1(),
+        plain_http: ApiError::PlainHttp.to_http1(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, AdminState, Administration};
 use crate::api::{self, OriginPolicy};
@@ -85,8 +85,8 @@ impl Gateway {
     pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let file = source.as_ref().and_then(|source| source.file.clone());
-        let metrics = Metrics::default();
-        let recent = RecentRequests::default();
+        let metrics = Metrics::new(config.operator.metric_clients_max);
+        let recent = RecentRequests::new(&metrics);
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
@@ -140,6 +140,8 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             configured: config.clients.clone(),
+            admin_token: config.operator.admin_token.clone(),
+            metrics: metrics.clone(),
             reload: reload::reload(&config, source, sandbox, reloadable),
         });
         lifecycle.spawn_service("administration", administration.clone().run());
@@ -148,6 +150,7 @@ impl Gateway {
         let Config { upstream, cache, .. } = config;
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
+        bound.register(&metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);
         let modules = Modules {
             engine: engine.clone(),
@@ -180,12 +183,7 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        let state = AdminState::new(
-            administration.clone(),
-            operator.admin_token.as_ref(),
-            Arc::clone(&catalogue),
-            Arc::new(SystemClock),
-        );
+        let state = AdminState::new(administration.clone(), Arc::clone(&catalogue), Arc::new(SystemClock));
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
         Ok(Self { administration, client_address, operator_address, lifecycle, grace, accounts, storage })
     }
@@ -241,14 +239,16 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let file = source.file.clone();
+    let mut signals = StopSignals::listen()?;
     log_file(file.as_deref());
-    let gateway = Gateway::start_from(config, Some(source), false).await?;
+    let hangups = hangups()?;
+    let gateway = started(Gateway::start_from(config, Some(source), false), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     // Clients are served meanwhile.
     let accounts = gateway.accounts.first_answers(FIRST_ANSWERS_TIMEOUT).await;
     banner::gateway(addresses, file.as_deref(), &accounts);
-    run_until_stopped(gateway).await
+    run_until_stopped(gateway, signals, hangups).await
 }
 
 /// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns
@@ -258,26 +258,49 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
+    let mut signals = StopSignals::listen()?;
     log_file(source.file.as_deref());
+    let hangups = hangups()?;
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let gateway = Gateway::start_from(config, Some(source), true).await?;
+    let gateway = started(Gateway::start_from(config, Some(source), true), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
-    let stopped_well = run_until_stopped(gateway).await?;
+    let stopped_well = run_until_stopped(gateway, signals, hangups).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)
+}
+
+/// Waits until the gateway has started. A signal that comes first ends the process: nothing is served yet.
+///
+/// Signals are received from before the start, so that one that comes as the first client is served stops the gateway in order, and
+/// so that they have an effect on the first process of a container.
+///
+/// # Errors
+///
+/// As [`Gateway::start`].
+async fn started(
+    starting: impl Future<Output = anyhow::Result<Gateway>>,
+    signals: &mut StopSignals,
+) -> anyhow::Result<Gateway> {
+    let mut starting = std::pin::pin!(starting);
+    tokio::select! {
+        biased;
+        gateway = starting.as_mut() => return gateway,
+        () = signals.received(1) => tracing::info!("stopped before the gateway was ready"),
+    }
+    // Not by returning: see `run_until_stopped`.
+    std::process::exit(0)
 }
 
 /// Waits for a signal or a failure, then stops the gateway. Returns whether the gateway stopped in order.
 ///
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
-async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
-    let mut signals = StopSignals::listen()?;
-    reload_on_signal(&gateway)?;
+async fn run_until_stopped(gateway: Gateway, mut signals: StopSignals, hangups: Signal) -> anyhow::Result<bool> {
+    reload_on_signal(&gateway, hangups);
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}
@@ -294,9 +317,13 @@ async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
     std::process::exit(EXIT_ABORTED)
 }
 
+/// Returns the SIGHUPs from now on. Before this, one ends the process; one that comes during the start is a reload after it.
+fn hangups() -> anyhow::Result<Signal> {
+    Ok(signal(SignalKind::hangup())?)
+}
+
 /// Reads the configuration again with every SIGHUP.
-fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
-    let mut hangups = signal(SignalKind::hangup())?;
+fn reload_on_signal(gateway: &Gateway, mut hangups: Signal) {
     let administration = gateway.administration.clone();
     gateway.lifecycle.spawn_service("reload", async move {
         while hangups.recv().await.is_some() {
@@ -304,7 +331,6 @@ fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
             let _ = administration.reload(Actor::Signal).await;
         }
     });
-    Ok(())
 }
 
 /// Fails when a key is missing without which `serve` is of no use. A client key may be in the configuration or in the database.

@@ -1,5 +1,8 @@
 //! Commands for a person at a terminal. They may use every module, as `app` does, and no module uses them.
 
+// `println!` and `eprintln!` panic when the reader of a pipe has left.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod accounts;
 mod arguments;
 mod config;
@@ -7,6 +10,7 @@ mod init;
 mod keys;
 mod manual;
 mod pictures;
+mod printer;
 mod store;
 
 pub use accounts::{AccountsCommand, accounts, reload};
@@ -16,6 +20,7 @@ pub use init::{InitArguments, init};
 pub use keys::{KeysCommand, NewKeyArguments, TermArguments, keys};
 pub use manual::{completions, manual};
 pub use pictures::{EditArguments, FetchArguments, GenerateArguments, edit, fetch, generate};
+pub use printer::{print, print_error};
 pub use store::CommandError;
 
 /// The help of an argument that names the configuration file.

@@ -26,8 +26,8 @@ mod upstream;
 mod webhooks;
 
 pub(crate) use clients::{
-    ClientConfig, ClientLimits, ClientsConfig, LimitOverrides, LimitPatch, WEIGHT_DEFAULT, check_name, check_weight,
-    digest_of_key, model_ids,
+    ClientConfig, ClientLimits, ClientsConfig, KEY_START, LimitOverrides, LimitPatch, WEIGHT_DEFAULT, check_name,
+    check_weight, digest_of_key, model_ids,
 };
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
@@ -119,13 +119,13 @@ pub enum Error {
     #[error("{origin}: {problem}")]
     Invalid { origin: String, problem: String },
     #[error(
-        "no upstream key: set GPTPROTO_API_KEY (create one at https://gptproto.com under API keys), \
-         or try the gateway without an account: serve --sandbox"
+        "no upstream key: `gptproto-gateway init` sets a gateway up, or set GPTPROTO_API_KEY (create one at https://gptproto.com \
+         under API keys); to try it without an account: serve --sandbox"
     )]
     NoApiKey,
     #[error(
-        "no client key: set GATEWAY_CLIENT_KEYS=name:key, or add [[clients]] to the configuration; \
-         `gptproto-gateway keys new --name alice` makes one. Or set GATEWAY_ADMIN_TOKEN, and make keys at /admin of the operator \
+        "no client key: `gptproto-gateway init` makes one for a new gateway. Or set GATEWAY_CLIENT_KEYS=name:key, or add \
+         [[clients]] to the configuration; `gptproto-gateway keys new --name alice` makes one. Or set GATEWAY_ADMIN_TOKEN, and make keys at /admin of the operator \
          listener"
     )]
     NoClientKeys,

@@ -5,8 +5,8 @@
 //! arguments or the configuration are wrong, or a purchase is not confirmed.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::future::Future;
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate(arguments),
         Command::Healthcheck(arguments) => healthcheck(&arguments),
         Command::Config(command) => configuration(&command),
-        Command::Completions { shell } => print(&cli::completions(shell)),
+        Command::Completions { shell } => printed(String::from_utf8_lossy(&cli::completions(shell))),
         Command::Man { directory } => match cli::manual(directory.as_deref()) {
-            Ok(text) => print(&text),
+            Ok(text) => printed(String::from_utf8_lossy(&text)),
             Err(error) => fail(&error, ExitCode::FAILURE),
         },
     }
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 fn configuration(command: &cli::ConfigCommand) -> ExitCode {
     let environment = environment().map_err(|problem| vec![problem]);
     match environment.and_then(|environment| cli::config(command, &environment)) {
-        Ok(text) => print(text.as_bytes()),
+        Ok(text) => printed(text),
         Err(problems) => {
             for problem in &problems {
                 fail(problem, ExitCode::FAILURE);
@@ -78,9 +78,8 @@ fn healthcheck(Healthcheck { file, operator_listen }: &Healthcheck) -> ExitCode 
     })
 }
 
-/// Writes to standard output. Its reader may close the pipe early, as `head` does.
-fn print(text: &[u8]) -> ExitCode {
-    let _ = std::io::stdout().write_all(text);
+fn printed(text: impl Display) -> ExitCode {
+    cli::print(text);
     ExitCode::SUCCESS
 }
 
@@ -133,14 +132,14 @@ fn check(check: &Check) -> ExitCode {
     let Check { file, sandbox, arguments } = check;
     with_config(file, *sandbox, |config, location| {
         if let Some(ConfigLocation { path, is_found: true }) = location {
-            eprintln!("configuration: {}", path.display());
+            cli::print_error(format_args!("configuration: {}", path.display()));
         }
         process::harden();
         block_on(async move {
             match app::check(&config, arguments, check.sandbox).await {
                 Ok(report) => {
                     let text = if arguments.json { format!("{:#}\n", report.json()) } else { report.text() };
-                    print(text.as_bytes());
+                    cli::print(text);
                     ExitCode::from(report.exit_code())
                 }
                 Err(error @ app::CheckError::Usage(_)) => fail(&error, ExitCode::from(EXIT_USAGE)),
@@ -210,7 +209,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
         }
         match ledger::run(&config, file.as_deref(), sandbox, &command) {
             Ok((text, consistent)) => {
-                print(text.as_bytes());
+                cli::print(text);
                 if consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => fail(&error, failed),
@@ -221,7 +220,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
 /// Runs a command on the storage of a gateway, and prints its text.
 fn with_storage(stored: &Stored, run: impl FnOnce(&Config) -> Result<String, cli::CommandError>) -> ExitCode {
     with_config(&ConfigFile { config: stored.config.clone() }, stored.sandbox, |config, _| match run(&config) {
-        Ok(text) => print(text.as_bytes()),
+        Ok(text) => printed(text),
         Err(error) => {
             let code = if error.is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE };
             fail(&error, code)
@@ -307,6 +306,6 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 fn fail(problem: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
-    eprintln!("gptproto-gateway: {problem}");
+    cli::print_error(format_args!("gptproto-gateway: {problem}"));
     code
 }

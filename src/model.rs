@@ -21,5 +21,5 @@ pub(crate) use outcome::{
     CompletionListener, Failure, JobResult, MissingPictures, PurchaseResult, StoredPicture, UnattendedFailure, Webhook,
 };
 pub(crate) use picture::{ByteSource, Format, Picture};
-pub(crate) use quota::{CostEstimate, Limit, LimitExceeded, QuotaHold, Quotas};
+pub(crate) use quota::{CostEstimate, Credential, Limit, LimitExceeded, QuotaHold, Quotas};
 pub(crate) use request::{ApiKind, Choices, Fingerprint, Input, PictureRequest, Size, Task};

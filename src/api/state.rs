@@ -15,7 +15,7 @@ use super::request::parse::inputs::InputConverter;
 use super::response::converter::PictureConverter;
 use super::response::signature::{ResultUrlBuilder, ResultUrls};
 use super::response::streaming::ResponseOutcomes;
-use crate::admission::{Admission, Permit, Rejection};
+use crate::admission::{Admission, KeyCredential, Permit, Rejection};
 use crate::config::{ApiPolicy, BodyConfig, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
@@ -116,8 +116,8 @@ impl ApiState {
     /// # Errors
     ///
     /// [`ApiError::TooManyWaiting`], or the client's limit of concurrent requests.
-    pub(super) fn admit(&self, client: &ClientId) -> Result<Permit, ApiError> {
-        self.admission.admit(client).map_err(|rejection| match rejection {
+    pub(super) fn admit(&self, client: &ClientId, credential: Arc<KeyCredential>) -> Result<Permit, ApiError> {
+        self.admission.admit(client, credential).map_err(|rejection| match rejection {
             Rejection::TooManyWaiters { retry_after } => ApiError::TooManyWaiting { retry_after },
             Rejection::LimitExceeded(exceeded) => rate::limit_exceeded(exceeded),
         })

@@ -69,7 +69,7 @@ impl Backend {
 
         // 1. Storage.
         let cache = &config.cache;
-        let opened = storage::open(&config.storage, cache, rand::random()).await?;
+        let opened = storage::open(&config.storage, cache, rand::random(), metrics).await?;
         let Storage { journal, clients, results, spool, state, room, signing_key, lock } = opened;
         if sandbox {
             simulator::write_sample(&config.storage.directory)?;
@@ -81,7 +81,7 @@ impl Backend {
         let stored = tokio::task::spawn_blocking(move || store.state(now)).await??;
         let admission =
             Admission::new(&config.clients, &stored, &config.server.responses, Arc::clone(&clock) as Arc<_>, metrics);
-        admission.count_past_purchases(&*journal, &catalogue, |_| true).await?;
+        admission.count_past_purchases(&*journal, &catalogue).await?;
 
         // 3. Upstream: what may be sent, and how.
         if let Some(variable) = config.upstream.unused_proxy_variable() {
@@ -115,6 +115,7 @@ impl Backend {
             Webhooks::new(&config.webhooks, parts).context("cannot build the client that sends webhooks")?;
 
         // 5. Engine. It resumes the jobs that the journal lists as unfinished.
+        let undecided = engine::Undecided::default();
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             rng,
@@ -129,6 +130,7 @@ impl Backend {
             upstream: upstream(gptproto.clone()),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            undecided: undecided.clone(),
             state: state.clone(),
             learned: state.read(LATENCY_STATE),
             publishes_inputs: input_urls.is_some(),
@@ -136,10 +138,12 @@ impl Backend {
             formats: (state.read(FORMAT_STATE).unwrap_or_default(), Arc::new(FormatState(state.clone())) as Arc<_>),
         };
         let engine = Engine::start(parts, &config.upstream, cache, &config.storage).await?;
+        undecided.read(&*journal, &catalogue).await?;
         let learned = Learned { state, budget: budget.clone(), engine: engine.clone() };
         lifecycle.spawn_service("budget", budget.clone().run());
         // After the engine: jobs that ended while the gateway was down are in the journal by now.
         lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
+        lifecycle.spawn_service("undecided", undecided.follow(Arc::clone(&journal), Arc::clone(&catalogue)));
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
         lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::budget::Readiness;
+use crate::budget::{Obstacle, Readiness};
 use crate::config::SANDBOX_KEY;
 use crate::ledger::quoted;
 use crate::model::AccountId;
@@ -51,9 +51,12 @@ pub(super) fn gateway(addresses: Addresses, file: Option<&Path>, accounts: &[(&A
 /// Returns a line for each account: whether it can buy, by a question that is free of charge.
 fn account_lines(accounts: &[(&AccountId, Readiness)]) -> String {
     let line = |&(account, known): &(&AccountId, Readiness)| {
-        let words = match (known, known.obstacle()) {
+        let words = match (known, known.obstacle().map(Obstacle::text)) {
             (_, Some(obstacle)) => format!("CANNOT BUY: {obstacle}"),
             (Readiness::Unasked, None) => "no answer yet; the status page and the log will say".to_owned(),
+            (Readiness::Unclear, None) => {
+                "the upstream did not say whether it accepts its key; the first purchase will show".to_owned()
+            }
             (_, None) => "the upstream accepts its key".to_owned(),
         };
         format!("  account      {account}: {words}\n")
@@ -129,11 +132,13 @@ mod tests {
     #[test]
     fn each_account_has_a_line_that_says_whether_it_can_buy() {
         let (one, two) = (AccountId("one".into()), AccountId("two".into()));
-        let lines = account_lines(&[(&one, Readiness::Ready), (&two, Readiness::KeyRefused)]);
+        let lines =
+            account_lines(&[(&one, Readiness::Ready), (&two, Readiness::KeyRefused), (&one, Readiness::Unclear)]);
         assert_eq!(
             lines,
             "  account      one: the upstream accepts its key\n  \
-               account      two: CANNOT BUY: the upstream refuses the key; replace it\n"
+               account      two: CANNOT BUY: the upstream refuses the key; replace it\n  \
+               account      one: the upstream did not say whether it accepts its key; the first purchase will show\n"
         );
     }
 

@@ -1,17 +1,18 @@
 //! The configuration, read again while the gateway runs: what of it is applied, and what needs a restart.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use toml::{Table, Value};
 
-use crate::admin::{Reload, Reloaded};
+use crate::admin::{ConfigRead, Reload, Reloaded};
 use crate::api::OriginPolicy;
 use crate::budget::BudgetControl;
 use crate::config::{
     AddressConfig, ClientsConfig, Config, Environment, LoggedRequests, OperatorConfig, UpstreamConfig, WebhooksConfig,
 };
-use crate::model::{Catalogue, Current};
+use crate::model::{Catalogue, Current, Digest};
 use crate::server::hosts::HostRules;
 use crate::telemetry;
 use crate::webhooks::Webhooks;
@@ -26,6 +27,9 @@ pub struct ConfigSource {
     /// The variables at the start of the process, and the arguments that override them: those of a running one do not change.
     pub environment: Environment,
 }
+
+/// The name of the admin token among the secrets.
+const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
 
 /// What a reload changes, besides the clients.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ enum Part {
 /// What was read last.
 struct Known {
     layers: Table,
+    secrets: BTreeMap<String, Digest>,
     clients: ClientsConfig,
     webhooks: WebhooksConfig,
 }
@@ -117,12 +122,11 @@ pub(super) fn reload(config: &Config, source: Option<ConfigSource>, sandbox: boo
             || Err("this gateway was started without a configuration that could be read again".to_owned()),
         );
     };
-    let layers = Config::load_layers(source.file.as_deref(), &source.environment).map(|(_, layers)| layers.table);
-    let known = Mutex::new(Known {
-        layers: layers.unwrap_or_default(),
-        clients: config.clients.clone(),
-        webhooks: config.webhooks.clone(),
-    });
+    let read = Config::load_layers(source.file.as_deref(), &source.environment);
+    let (layers, secrets) =
+        read.map(|(config, layers)| (layers.table, digests_of_secrets(&config))).unwrap_or_default();
+    let known =
+        Mutex::new(Known { layers, secrets, clients: config.clients.clone(), webhooks: config.webhooks.clone() });
     Arc::new(move || {
         let read = Config::load_layers(source.file.as_deref(), &source.environment);
         let (config, layers) = read.map_err(|error| error.to_string())?;
@@ -149,14 +153,41 @@ pub(super) fn reload(config: &Config, source: Option<ConfigSource>, sandbox: boo
                 Some(_) | None => reloaded.needs_restart.push(key.clone()),
             }
         }
+        let read = digests_of_secrets(&config);
+        let names: BTreeSet<&String> = known.secrets.keys().chain(read.keys()).collect();
+        for name in names.into_iter().filter(|name| known.secrets.get(*name) != read.get(*name)) {
+            let in_force = name == ADMIN_TOKEN;
+            if in_force { &mut reloaded.changed } else { &mut reloaded.needs_restart }.push(name.clone());
+        }
+        match read.get(ADMIN_TOKEN) {
+            Some(token) => drop(known.secrets.insert(ADMIN_TOKEN.to_owned(), *token)),
+            None => drop(known.secrets.remove(ADMIN_TOKEN)),
+        }
         let clients = changed_clients(&known.clients, &config.clients);
         reloaded.changed.extend(clients);
         // What needs a restart is named again by the next reload, because it is still not in force.
         apply_layers(&mut known.layers, &layers, &reloaded.changed);
         known.clients = config.clients.clone();
         known.webhooks = config.webhooks;
-        Ok((config.clients, reloaded))
+        Ok(ConfigRead { clients: config.clients, admin_token: config.operator.admin_token, reloaded })
     })
+}
+
+/// Returns the digests of secrets, which the layers do not have where they come from files, by what has them. Those of clients are
+/// among the clients.
+fn digests_of_secrets(config: &Config) -> BTreeMap<String, Digest> {
+    let digest = |text: &str| Digest::of(text.as_bytes());
+    let accounts = config.accounts.iter().map(|account| {
+        let name = format!("upstream.accounts.{}", account.id);
+        (name, digest(account.key.expose()))
+    });
+    let admin = config.operator.admin_token.as_ref();
+    let proxy = config.upstream.proxy().and_then(|proxy| proxy.credentials.as_ref());
+    let others = [
+        admin.map(|token| (ADMIN_TOKEN, digest(token.expose()))),
+        proxy.map(|one| ("GATEWAY_PROXY_CREDENTIALS", digest(&format!("{}:{}", one.user, one.password.expose())))),
+    ];
+    accounts.chain(others.into_iter().flatten().map(|(name, digest)| (name.to_owned(), digest))).collect()
 }
 
 /// Whether two configurations have the same accounts with the same keys, whatever their limits are.
@@ -271,24 +302,59 @@ mod tests {
         let config = Config::load(source.file.as_deref(), &source.environment).unwrap();
         let reload = reload(&config, Some(source), false, reloadable(&config));
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        assert_eq!(reload().unwrap().1, Reloaded::default());
+        assert_eq!(reload().unwrap().reloaded, Reloaded::default());
 
         write("[limits]\nusd_per_day = 2\n[cache]\nttl_s = 5\n", "alice:0123456789abcdef\nbob:fedcba9876543210");
-        let (clients, reloaded) = reload().unwrap();
+        let ConfigRead { clients, reloaded, .. } = reload().unwrap();
         // A client without limits of its own has those of all.
         let expected = names(&["limits.usd_per_day", "clients.alice", "clients.bob"]);
         assert_eq!((reloaded.changed, reloaded.needs_restart), (expected, names(&["cache.ttl_s"])));
         assert_eq!(clients.entries.len(), 2);
-        let (_, again) = reload().unwrap();
+        let again = reload().unwrap().reloaded;
         assert_eq!((again.changed, again.needs_restart), (vec![], names(&["cache.ttl_s"])), "still not in force");
 
         write("[limits]\nusd_per_day = 2\n[cache]\nttl_s = five\n", "bob:fedcba9876543210");
         let problem = reload().unwrap_err();
         assert!(problem.contains("gateway.toml:4: "), "{problem}");
         write("[limits]\nusd_per_day = 2\n", "bob:fedcba9876543210");
-        let (clients, reloaded) = reload().unwrap();
+        let ConfigRead { clients, reloaded, .. } = reload().unwrap();
         assert_eq!((reloaded.changed, reloaded.needs_restart), (names(&["clients.alice"]), vec![]));
         assert_eq!(clients.entries.len(), 1);
+    }
+
+    #[test]
+    fn a_changed_secret_is_named_by_what_has_it_and_the_admin_token_is_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name).display().to_string();
+        let write = |name: &str, secret: &str| std::fs::write(file(name), secret).unwrap();
+        let mut source = variables(directory.path());
+        std::fs::write(
+            directory.path().join("gateway.toml"),
+            "[webhooks]\nallowed_origins = [\"https://example.com\"]\n",
+        )
+        .unwrap();
+        write("keys", "alice:0123456789abcdef");
+        write("token", "the-first-admin-token-0123456789");
+        write("upstream", "sk-upstream-0123456789");
+        write("webhooks", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+        for (variable, name) in
+            [("GATEWAY_ADMIN_TOKEN", "token"), ("GPTPROTO_API_KEY", "upstream"), ("GATEWAY_WEBHOOK_SECRET", "webhooks")]
+        {
+            source.environment.insert(format!("{variable}_FILE"), file(name));
+        }
+        let config = Config::load(source.file.as_deref(), &source.environment).unwrap();
+        let reload = reload(&config, Some(source), false, reloadable(&config));
+        assert_eq!(reload().unwrap().reloaded, Reloaded::default());
+
+        write("token", "the-second-admin-token-0123456789");
+        write("upstream", "sk-upstream-9876543210");
+        write("webhooks", "whsec_OTg3NjU0MzIxMDk4NzY1NDMyMTA5ODc2NTQzMjEwOTg=");
+        let ConfigRead { admin_token, reloaded, .. } = reload().unwrap();
+        assert_eq!(admin_token.unwrap().expose(), "the-second-admin-token-0123456789");
+        assert_eq!(reloaded.changed, ["webhooks.secret_file", ADMIN_TOKEN]);
+        assert_eq!(reloaded.needs_restart, ["upstream.accounts.default"]);
+        let again = reload().unwrap().reloaded;
+        assert_eq!((again.changed.len(), again.needs_restart.len()), (0, 1), "still not in force");
     }
 
     #[test]

@@ -23,14 +23,15 @@ use crate::simulator::Profile;
     version,
     args_conflicts_with_subcommands = true,
     long_about = "An OpenAI-compatible image gateway for GPTProto.\n\n\
-                  Without a command it serves. It needs GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS in the environment; to try \
-                  it without an account, use --sandbox.",
+                  Without a command it serves, by the configuration that `init` writes, or by GPTPROTO_API_KEY and \
+                  GATEWAY_CLIENT_KEYS of the environment; to try it without an account, use --sandbox.",
     after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
                   both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server]. The file is the one of --config, \
                   else of GATEWAY_CONFIG, else ./gptproto-gateway.toml, else $XDG_CONFIG_HOME/gptproto-gateway/config.toml \
                   (~/.config/… where that is not set; on macOS also below ~/Library/Application Support). With --sandbox \
                   only the first two are read.\n\n\
-                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration; `check` has more, see check --help."
+                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration; `check`, `ledger verify`, and \
+                  `edit`, `generate` and `fetch` have more, see their --help."
 )]
 pub struct Cli {
     #[command(subcommand)]

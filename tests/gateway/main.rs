@@ -32,6 +32,7 @@ mod init;
 mod keys;
 mod limits;
 mod lists;
+mod metrics;
 mod money;
 mod names;
 mod network;

@@ -1,11 +1,12 @@
 //! The program itself: its output, its exit codes, and its behaviour on signals.
 
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Edit, Program, Run, UPSTREAM_KEY, Upstream, http, picture, until};
+use crate::harness::{Client, Edit, Program, Raw, Run, UPSTREAM_KEY, Upstream, http, picture, until};
 
 /// Asserts a usage error: exit code 64 and one line that names the mistake.
 #[track_caller]
@@ -257,6 +258,36 @@ async fn lines_for_a_terminal_are_narrow_and_plain_and_a_request_is_one() {
         .filter(|row| !requests.contains(row) && !row.contains("purchase accepted"))
         .collect();
     assert!(others.len() <= 4, "{others:#?}");
+}
+
+#[tokio::test]
+async fn a_stop_as_the_first_request_is_served_is_in_order() {
+    // It never answers, so that the text at the start waits for what is known of the account.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = Program::on(&Upstream::start().await)
+        .variable("GATEWAY_UPSTREAM__BASE_URL", &format!("http://{}", silent.local_addr().unwrap()))
+        .variable("GATEWAY_SERVER__UNIX_SOCKET", "gateway.sock");
+    let socket = program.directory.path().join("gateway.sock");
+    let serving = program.begin(&["serve"]).await;
+    until("it listens", async || socket.exists()).await;
+    let mut client = Raw::local(&socket).await;
+    client.send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    client.until("HTTP/1.1 401").await;
+    assert_eq!(serving.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stop_during_the_start_ends_it() {
+    let program = Program::on(&Upstream::start().await)
+        .variable("GATEWAY_SERVER__TLS_CERTIFICATE_FILE", "certificate.pem")
+        .variable("GATEWAY_SERVER__TLS_KEY_FILE", "key.pem");
+    let certificate = program.directory.path().join("certificate.pem");
+    assert!(Command::new("mkfifo").arg(&certificate).status().unwrap().success());
+    let serving = program.begin(&["serve"]).await;
+    // Opens once the program reads the other end, and keeps it from coming to an end.
+    let open = move || std::fs::OpenOptions::new().write(true).open(certificate).unwrap();
+    let _held = tokio::task::spawn_blocking(open).await.unwrap();
+    assert_eq!(serving.terminate().await, Some(0));
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Engine, JobRequest, Parts, WaitError, WaitMode};
+use super::{Engine, JobRequest, Parts, Undecided, WaitError, WaitMode};
 use crate::admission::Admission;
 use crate::budget::{self, Budget, Poll, Pushback, Reservation, Submit};
 use crate::config::{Config, Environment};
@@ -351,6 +351,7 @@ enum Answer {
 fn job(prompt: usize, timeout: Duration) -> JobRequest {
     JobRequest {
         client: ClientId("alice".into()),
+        credential: None,
         request: PictureRequest {
             task: Task::Generate,
             model: "gpt-image-2-plus".into(),
@@ -447,6 +448,7 @@ impl Simulation {
                 &metrics,
             )),
             completion_listener: Arc::new(NoListener),
+            undecided: Undecided::default(),
             upstream: Arc::new(connection.clone()),
             lifecycle: lifecycle.clone(),
             metrics,

@@ -48,6 +48,13 @@ fn failures() -> Vec<Failure> {
     ]
 }
 
+#[test]
+fn the_names_of_all_failures_are_listed() {
+    let mut names: Vec<&str> = failures().iter().map(Failure::name).collect();
+    names.dedup();
+    assert_eq!(names, Failure::NAMES);
+}
+
 fn all() -> Vec<ApiError> {
     let mut errors = refusals();
     errors.extend(about_pictures_space_and_time());
@@ -60,6 +67,7 @@ fn refusals() -> Vec<ApiError> {
     vec![
         ApiError::TooManyConnections,
         ApiError::TooManyConnectionsOfAddress,
+        ApiError::PlainHttp,
         ApiError::MissingKey,
         ApiError::EmptyKey { header: "Authorization" },
         ApiError::MalformedKey { problem: "the word Bearer stands in front of it twice" },
@@ -172,6 +180,7 @@ fn name(error: &ApiError) -> String {
         ApiError::Failed { failure, .. } => format!("{name} {}", failure.name()),
         ApiError::TooManyConnections
         | ApiError::TooManyConnectionsOfAddress
+        | ApiError::PlainHttp
         | ApiError::MissingKey
         | ApiError::EmptyKey { .. }
         | ApiError::MalformedKey { .. }
