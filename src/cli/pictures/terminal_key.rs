@@ -35,7 +35,7 @@ impl TerminalKey {
         }
         for _ in 0..ATTEMPTS_MAX {
             let (change, id, secret) = prepare(config, &gateway)?;
-            match gateway.store.change(&change, Actor::CommandLine, SystemClock.now()) {
+            match gateway.store.change(&change, Actor::CommandLine, &|| SystemClock.now()) {
                 Ok(_) => return Ok((secret, Self { gateway, id })),
                 Err(ClientStoreError::NameTaken(_) | ClientStoreError::KeyEnded { .. }) => {}
                 Err(error) => return Err(error.into()),
