@@ -17,6 +17,10 @@ const PROGRAM: &str = "gptproto-gateway";
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), PROGRAM, &mut script);
+    if shell == Shell::Bash {
+        // The generator (4.6.12) writes the hyphen of the program's name in two ways, so that nothing would be completed.
+        return String::from_utf8_lossy(&script).replace("gptproto__subcmd__gateway", "gptproto__gateway").into_bytes();
+    }
     script
 }
 

@@ -46,7 +46,7 @@ for shell in bash zsh fish; do
 done
 # What the first words are completed to, in a shell that has loaded the script.
 completed=$(bash -c '. ./completions.bash; COMP_WORDS=(gptproto-gateway config ""); COMP_CWORD=2
-  _gptproto-gateway gptproto-gateway "" config; printf "%s " "${COMPREPLY[@]}"')
+  "$(complete -p gptproto-gateway | sed "s/.* -F \([^ ]*\) .*/\1/")" gptproto-gateway "" config; printf "%s " "${COMPREPLY[@]}"')
 for word in print check schema; do
   case " $completed " in *" $word "*) ;; *) die "bash completes config to: $completed" ;; esac
 done
@@ -55,7 +55,7 @@ row 'completion of: config' bash "$completed"
 "$binary" man --directory man1 >pages
 if command -v groff >/dev/null; then
   while read -r page; do
-    groff -man -Tutf8 -ww "man1/$page" >"$page.txt" 2>"$page.warnings" || die "groff cannot format $page"
+    groff -k -man -Tutf8 -ww "man1/$page" >"$page.txt" 2>"$page.warnings" || die "groff cannot format $page"
     [ ! -s "$page.warnings" ] || die "groff warns of $page: $(head -n 1 "$page.warnings")"
   done <pages
   row "$(wc -l <pages) manual pages" "$(groff --version | head -n 1)" 'no warning'

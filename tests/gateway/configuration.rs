@@ -176,6 +176,10 @@ async fn packages_get_completions_and_manual_pages() {
             assert!(run.stdout.contains(word), "{shell} has no {word}");
         }
     }
+    let bash = program.run(&["completions", "bash"]).await.stdout;
+    // What one `case` sets, the other looks for.
+    assert_eq!(bash.matches("gptproto__gateway__subcmd__config)").count(), 1, "{bash}");
+    assert!(bash.contains("cmd=\"gptproto__gateway__subcmd__config\""), "{bash}");
     let page = program.run(&["man"]).await;
     assert_eq!(page.code, Some(0));
     assert!(
