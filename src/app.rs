@@ -2,7 +2,7 @@
 //! others.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
-use crate::lifecycle::{Grace, Lifecycle, StopSignals};
+use crate::lifecycle::{Grace, InheritedListeners, Lifecycle, StopSignals, Supervisor};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
 use crate::server::hosts::HostRules;
@@ -26,22 +26,22 @@ mod backend;
 mod banner;
 mod check;
 mod key_query;
-mod learned;
 mod listeners;
-mod readiness;
 mod reload;
 mod repair;
 mod simulator;
 mod sources;
+mod supervision;
 
-use backend::{Backend, OpenStorage};
+use backend::{Backend, OpenStorage, readiness};
 use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
 pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
-pub(crate) use learned::forget_account;
+pub(crate) use backend::learned::forget_account;
+pub use listeners::inherited_listeners;
 pub use reload::ConfigSource;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
@@ -58,8 +58,23 @@ pub struct Gateway {
     client_address: SocketAddr,
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
+    supervisor: Supervisor,
     grace: Grace,
     storage: OpenStorage,
+}
+
+/// What a process is started with.
+#[derive(Debug, Default)]
+pub struct Launch {
+    /// `None`: the configuration cannot be read again, and no supervisor is told anything.
+    pub source: Option<ConfigSource>,
+    pub inherited: InheritedListeners,
+}
+
+impl Launch {
+    fn file(&self) -> Option<PathBuf> {
+        self.source.as_ref().and_then(|source| source.file.clone())
+    }
 }
 
 impl Gateway {
@@ -69,28 +84,31 @@ impl Gateway {
     ///
     /// When the journal is in use by another gateway or damaged, or an address is taken.
     pub async fn start(config: Config, sandbox: bool) -> anyhow::Result<Self> {
-        Self::start_from(config, None, sandbox).await
+        Self::launch(config, Launch::default(), sandbox).await
     }
 
-    /// The same with a configuration that can be read again.
+    /// The same with what the process was started with.
     ///
     /// # Errors
     ///
     /// As [`Gateway::start`].
-    pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
+    pub async fn launch(config: Config, launch: Launch, sandbox: bool) -> anyhow::Result<Self> {
+        let Launch { source, inherited } = launch;
+        let supervisor = source.as_ref().map(|source| Supervisor::of(&source.environment)).unwrap_or_default();
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
         let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
-        let bound = BoundListeners::bind(&config).await?;
+        let bound = BoundListeners::bind(&config, inherited).await?;
         let (clients, operators) = bound.addresses()?;
         let (client_address, operator_address) = (clients[0], operators[0]);
 
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
-        let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, upstream).await?;
+        let opened = backend::open_storage(&config, &supervisor, &metrics).await?;
+        let backend = Backend::start(&config, opened, sandbox, &lifecycle, &metrics, upstream).await?;
         let Backend {
             engine,
             admission,
@@ -164,8 +182,9 @@ impl Gateway {
             Arc::clone(&catalogue),
             Arc::new(SystemClock),
         );
+        supervision::follow(&supervisor, modules.clone(), &lifecycle);
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
-        Ok(Self { administration, client_address, operator_address, lifecycle, grace, storage })
+        Ok(Self { administration, client_address, operator_address, lifecycle, supervisor, grace, storage })
     }
 
     /// Returns the address for clients.
@@ -195,10 +214,14 @@ impl Gateway {
     }
 }
 
-/// Logs which file the configuration was read from.
-fn log_file(file: Option<&Path>) {
+/// Logs which files the configuration was read from.
+fn log_sources(launch: &Launch) {
+    let Some(ConfigSource { file, environment }) = &launch.source else { return };
     if let Some(file) = file {
         tracing::info!(file = %file.display(), "configuration read");
+    }
+    for file in config::found_credentials(environment) {
+        tracing::info!(file = %file.display(), "credential found; it stands in for a secret that is not set otherwise");
     }
 }
 
@@ -216,11 +239,11 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
+pub async fn run(config: Config, launch: Launch) -> anyhow::Result<bool> {
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let file = source.file.clone();
-    log_file(file.as_deref());
-    let gateway = Gateway::start_from(config, Some(source), false).await?;
+    let file = launch.file();
+    log_sources(&launch);
+    let gateway = Gateway::launch(config, launch, false).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::gateway(addresses, file.as_deref());
@@ -233,13 +256,13 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
-    log_file(source.file.as_deref());
+pub async fn run_sandbox(config: Config, launch: Launch, profile: Profile) -> anyhow::Result<bool> {
+    log_sources(&launch);
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let gateway = Gateway::start_from(config, Some(source), true).await?;
+    let gateway = Gateway::launch(config, launch, true).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
@@ -254,10 +277,14 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
 async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen()?;
     reload_on_signal(&gateway)?;
+    let supervisor = gateway.supervisor.clone();
+    // With the handlers in place: a reload may follow at once.
+    supervisor.ready("Ready");
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}
     }
+    supervisor.stopping();
     let mut stopping = std::pin::pin!(gateway.stop());
     tokio::select! {
         biased;
@@ -273,11 +300,15 @@ async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
 /// Reads the configuration again with every SIGHUP.
 fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
-    let administration = gateway.administration.clone();
+    let (administration, supervisor) = (gateway.administration.clone(), gateway.supervisor.clone());
     gateway.lifecycle.spawn_service("reload", async move {
         while hangups.recv().await.is_some() {
-            // The outcome is in the log.
-            let _ = administration.reload(Actor::Signal).await;
+            supervisor.reloading();
+            // The outcome is in the log, too.
+            match administration.reload(Actor::Signal).await {
+                Ok(reloaded) => supervisor.ready(&format!("Reloaded: {}", reloaded.text())),
+                Err(problem) => supervisor.ready(&format!("Not reloaded, nothing changed: {problem}")),
+            }
         }
     });
     Ok(())

@@ -17,6 +17,7 @@ use url::Url;
 use crate::model::Catalogue;
 
 mod clients;
+mod credentials;
 mod layers;
 mod log;
 mod secret;
@@ -31,6 +32,7 @@ pub(crate) use clients::{
 };
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
+pub(crate) use credentials::found as found_credentials;
 pub(crate) use layers::location::setup_paths;
 pub use layers::location::{ConfigLocation, find_file};
 pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
@@ -187,9 +189,10 @@ impl Config {
         Ok((Self::check(server, sections, environment)?, table))
     }
 
-    fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
+    fn check(mut server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
         let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } =
             sections;
+        server.tls.read_credentials(environment);
         server.check()?;
         storage.check()?;
         upstream.check(environment)?;

@@ -187,6 +187,12 @@ impl Engine {
         if self.results.failed() { Standing::Failed } else { self.driver.services.journal.standing() }
     }
 
+    /// Resolves once the jobs, the scheduler of polls and the journal have shown that they work. Does not resolve while one of
+    /// them is stuck.
+    pub(crate) async fn shows_life(&self) {
+        self.driver.shows_life().await;
+    }
+
     /// Whether the disk has space for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
         self.room.has_space()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::learned::FORMAT_STATE;
+use super::backend::learned::FORMAT_STATE;
 use crate::config::Config;
 use crate::storage::{self, DataDirectory, DataDirectoryError};
 use crate::upstream::GptProto;

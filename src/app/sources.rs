@@ -8,7 +8,7 @@ use super::listeners::Listeners;
 use crate::admission::Admission;
 use crate::api;
 use crate::budget::{self, Budget};
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{Live, RecentFailure, Snapshot, Sources};
 use crate::storage::journal::Standing;
@@ -56,9 +56,22 @@ impl Modules {
         }
     }
 
-    fn snapshot(&self, started: Instant) -> Snapshot {
+    /// Returns the state of the gateway in one sentence.
+    pub(super) fn sentence(&self) -> String {
+        let engine::Status { queued, submitting, polling, waiters, .. } = self.engine.status();
+        let not_ready = self.not_ready(&self.budget.status());
+        let standing = if not_ready.is_empty() { "Ready".to_owned() } else { format!("Not ready: {}", not_ready.join("; ")) };
+        format!("{standing}. In flight: {}, queued: {queued}, requests that wait: {waiters}", submitting + polling)
+    }
+
+    /// Resolves once everything without which no purchase goes on has shown that it works.
+    pub(super) async fn shows_life(&self) {
+        self.engine.shows_life().await;
+    }
+
+    /// Returns why the gateway is not ready; nothing when it is.
+    fn not_ready(&self, upstream: &budget::Status) -> Vec<String> {
         let storage = self.engine.storage_standing();
-        let upstream = self.budget.status();
         let mut not_ready: Vec<String> = [
             (self.lifecycle.is_draining(), "the gateway is stopping"),
             (storage == Standing::Failed, "a write to the disk failed; nothing is bought until a restart"),
@@ -72,7 +85,13 @@ impl Modules {
         .filter(|(applies, _)| *applies)
         .map(|(_, reason)| reason.to_owned())
         .collect();
-        not_ready.extend(no_account_can_buy(&upstream));
+        not_ready.extend(no_account_can_buy(upstream));
+        not_ready
+    }
+
+    fn snapshot(&self, started: Instant) -> Snapshot {
+        let upstream = self.budget.status();
+        let not_ready = self.not_ready(&upstream);
         let recent = self.recent.snapshot();
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),

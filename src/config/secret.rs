@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Environment, Error};
+use super::{Environment, Error, credentials};
 
 /// A secret: no `Display`, a redacted `Debug`, wiped when dropped.
 #[derive(Clone)]
@@ -30,7 +30,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads the variable `name`, or the file that the variable `{name}_FILE` or the configuration names.
+/// Reads the variable `name`, or the file that the variable `{name}_FILE` or the configuration names; where none of them is set,
+/// the credential of that secret.
 ///
 /// # Errors
 ///
@@ -49,7 +50,10 @@ pub(super) fn from_environment(
         }
         (Some(text), None) => bare(text).map(Some).map_err(|problem| Error::invalid(name, problem)),
         (None, Some(path)) => from_file(&path, name).map(Some),
-        (None, None) => Ok(None),
+        (None, None) => match credentials::file(environment, name) {
+            Some(path) => from_file(&path, name).map(Some),
+            None => Ok(None),
+        },
     }
 }
 

@@ -13,7 +13,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::cache::ResultCache;
@@ -159,6 +159,19 @@ impl Driver {
 
     fn lock(&self) -> StateGuard<'_> {
         StateGuard::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Resolves once the jobs could be locked, the scheduler of polls has taken a message, and the journal has answered. An error
+    /// of the journal is an answer.
+    pub(super) async fn shows_life(&self) {
+        drop(self.lock());
+        let (answer, answered) = oneshot::channel();
+        self.send_to_scheduler(PollMessage::Probe(answer));
+        if answered.await.is_err() {
+            // The scheduler has ended, and with it the process is about to.
+            std::future::pending::<()>().await;
+        }
+        let _ = self.services.journal.has_jobs().await;
     }
 
     fn send_to_scheduler(&self, message: PollMessage) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::key_query::{KeyAnswer, ask_about_key};
+use crate::app::key_query::{KeyAnswer, ask_about_key};
 use crate::budget::{AccountReadiness, Budget, Readiness};
 use crate::config::Account;
 use crate::lifecycle::Lifecycle;
