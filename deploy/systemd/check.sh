@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# Checks the units of this folder and the program below them, on a machine whose first process need not be systemd. Prints a
+# table: thing, tool that judged it, verdict.
+#
+#     deploy/systemd/check.sh            # BINARY=FILE names another program than target/release/gptproto-gateway
+#
+# Needs systemd (systemd-analyze, systemd-socket-activate), Python 3 and curl; root and strace for the stalled journal.
+# Exit codes: 0 all well, 1 something is not, 2 not carried out.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+binary=${BINARY:-${CARGO_TARGET_DIR:-$top/target}/release/gptproto-gateway}
+binary=$(cd "$top" && realpath -m "$binary")
+# The highest exposure of the service, in tenths.
+threshold=15
+scratch=$(mktemp -d)
+activator=''
+
+closing() {
+  [ -z "$activator" ] || kill -TERM "$activator" 2>/dev/null || true
+  rm -rf "$scratch"
+}
+trap closing EXIT
+
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 2
+}
+
+for tool in systemd-analyze:systemd systemd-socket-activate:systemd python3:python3 curl:curl; do
+  command -v "${tool%%:*}" >/dev/null || die "${tool%%:*} is missing: apt-get install ${tool#*:}"
+done
+[ -x "$binary" ] || die "$binary is missing: run cargo build --release, or name a program with BINARY=FILE"
+
+# row THING TOOL VERDICT
+row() {
+  printf '%s\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$scratch/rows" >/dev/null
+}
+
+# judge THING TOOL COMMAND...: the verdict is that of the command; its output is shown when it fails.
+judge() {
+  local thing=$1 tool=$2
+  shift 2
+  if "$@" >"$scratch/output" 2>&1; then
+    row "$thing" "$tool" ok
+  else
+    row "$thing" "$tool" FAILED
+    sed 's/^/    /' "$scratch/output" >&2
+  fi
+}
+
+not() {
+  ! "$@"
+}
+
+# ---- the units
+
+# A copy that starts this program: the units name the one that the package installs.
+units=$scratch/units
+mkdir "$units"
+for unit in "$here"/*.service "$here"/*.socket; do
+  sed "s#^ExecStart=/usr/bin/gptproto-gateway#ExecStart=$binary#" "$unit" >"$units/${unit##*/}"
+done
+mapfile -t names < <(cd "$units" && ls)
+
+# verify FOLDER: the units of a folder. What is merely ignored there is a mistake, too.
+verify() {
+  local said
+  said=$(cd "$1" && systemd-analyze verify --man=no "${names[@]/#/./}" 2>&1) || { printf '%s\n' "$said"; return 1; }
+  printf '%s\n' "$said"
+  [ -z "$said" ]
+}
+
+exposure() {
+  systemd-analyze security --offline=true --no-pager --threshold="$threshold" "$1/gptproto-gateway.service"
+}
+
+judge 'the units' 'systemd-analyze verify' verify "$units"
+judge "the service's exposure is 1.5 at most" 'systemd-analyze security' exposure "$units"
+row 'the exposure itself' 'systemd-analyze security' "$(exposure "$units" | sed -n 's/^→ Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p')"
+cp -r "$units" "$scratch/broken"
+sed -i 's/^WatchdogSec=/WatchdogSecs=/' "$scratch/broken/gptproto-gateway.service"
+judge 'control: a key with a mistake is found' 'systemd-analyze verify' not verify "$scratch/broken"
+cp -r "$units" "$scratch/open"
+sed -i '/^SystemCallFilter=/d; /^CapabilityBoundingSet=/d; /^Protect/d' "$scratch/open/gptproto-gateway.service"
+judge 'control: a service with less hardening is found' 'systemd-analyze security' not exposure "$scratch/open"
+
+# ---- a real edit through systemd-socket-activate
+
+free_port() {
+  python3 - "$top" <<'PY'
+import sys
+sys.path.append(f"{sys.argv[1]}/tests/load")
+from lib.rig import free_ports
+print(free_ports(1)[0])
+PY
+}
+
+# Waits until a command succeeds.
+until_it_works() {
+  local tries=0
+  until "$@" >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 150 ] || return 1
+    sleep 0.2
+  done
+}
+
+# An edit of a picture of the sandbox at a port; the answer must have a picture in it.
+edit() {
+  python3 - "$top" >"$scratch/picture.png" <<'PY'
+import sys
+sys.path.append(f"{sys.argv[1]}/tests/load")
+from lib.pictures import png
+sys.stdout.buffer.write(png("activated"))
+PY
+  curl -sS -m 90 "http://127.0.0.1:$1/v1/images/edits" -H 'Authorization: Bearer sk-sandbox' -F model=gpt-image-1.5 -F quality=low \
+    -F size=256x256 -F prompt=activated -F "image=@$scratch/picture.png" | grep -q '"b64_json"'
+}
+
+client_port=$(free_port)
+operator_port=$(free_port)
+(cd "$scratch" && exec systemd-socket-activate -l "127.0.0.1:$client_port" -l "127.0.0.1:$operator_port" --fdname=client:operator \
+  -E "GATEWAY_STORAGE__DIRECTORY=$scratch/data" "$binary" serve --sandbox) >"$scratch/activated" 2>&1 &
+activator=$!
+# Nothing runs yet: the first connection starts the gateway, and waits for it.
+judge 'the first connection starts the gateway' 'systemd-socket-activate' until_it_works curl -sSf -m 30 "http://127.0.0.1:$operator_port/readyz"
+judge 'an edit over an inherited socket' 'systemd-socket-activate' edit "$client_port"
+judge 'both sockets were inherited' 'systemd-socket-activate' grep -q "listening on an inherited socket" "$scratch/activated"
+kill -TERM "$activator"
+judge 'it stops with exit code 0' 'systemd-socket-activate' wait "$activator"
+activator=''
+
+# ---- what it says, and credentials
+
+python3 "$here/emulate.py" --binary "$binary" >"$scratch/emulated" || true
+cat "$scratch/emulated" >>"$scratch/rows"
+[ -s "$scratch/emulated" ] || row 'notifications and credentials' 'emulate.py' FAILED
+
+printf '%-46s %-34s %s\n' thing tool verdict
+while IFS=$'\t' read -r thing tool verdict; do printf '%-46s %-34s %s\n' "$thing" "$tool" "$verdict"; done <"$scratch/rows"
+! grep -q $'\tFAILED' "$scratch/rows"
