@@ -2,7 +2,7 @@
 //! others.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,9 +38,9 @@ use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
+pub(crate) use backend::learned::forget_account;
 pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
-pub(crate) use backend::learned::forget_account;
 pub use listeners::inherited_listeners;
 pub use reload::ConfigSource;
 pub use repair::repair;

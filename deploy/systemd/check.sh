@@ -4,7 +4,8 @@
 #
 #     deploy/systemd/check.sh            # BINARY=FILE names another program than target/release/gptproto-gateway
 #
-# Needs systemd (systemd-analyze, systemd-socket-activate), Python 3 and curl; root and strace for the stalled journal.
+# Needs systemd (systemd-analyze, systemd-socket-activate), Python 3, curl and libseccomp2; root for the unit's read-only file systems and
+# its user; root and strace for the stalled journal.
 # Exit codes: 0 all well, 1 something is not, 2 not carried out.
 set -euo pipefail
 
@@ -121,12 +122,20 @@ PY
 
 client_port=$(free_port)
 operator_port=$(free_port)
-(cd "$scratch" && exec systemd-socket-activate -l "127.0.0.1:$client_port" -l "127.0.0.1:$operator_port" --fdname=client:operator \
-  -E "GATEWAY_STORAGE__DIRECTORY=$scratch/data" "$binary" serve --sandbox) >"$scratch/activated" 2>&1 &
+# Below the confinement of the unit, which is that of another user where this one is root: what it reads has to be readable.
+chmod 711 "$scratch"
+mkdir -m 755 "$scratch/readable" "$scratch/data"
+cp "$here/confined.py" "$units/gptproto-gateway.service" "$binary" "$scratch/readable"
+chmod 755 "$scratch/readable"/*
+confined=(python3 "$scratch/readable/confined.py" "$scratch/readable/gptproto-gateway.service" "$scratch/data")
+(cd "$scratch/data" && exec systemd-socket-activate -l "127.0.0.1:$client_port" -l "127.0.0.1:$operator_port" --fdname=client:operator \
+  -E "GATEWAY_STORAGE__DIRECTORY=$scratch/data" "${confined[@]}" "$scratch/readable/${binary##*/}" serve --sandbox) >"$scratch/activated" 2>&1 &
 activator=$!
 # Nothing runs yet: the first connection starts the gateway, and waits for it.
 judge 'the first connection starts the gateway' 'systemd-socket-activate' until_it_works curl -sSf -m 30 "http://127.0.0.1:$operator_port/readyz"
 judge 'an edit over an inherited socket' 'systemd-socket-activate' edit "$client_port"
+judge "it runs below the unit's system calls, without capabilities" 'confined.py (seccomp, setpriv)' grep -q "^Seccomp:[[:space:]]*2" "/proc/$activator/status"
+judge 'control: what the unit does not allow is refused' 'confined.py (seccomp, setpriv)' not "${confined[@]}" python3 -c 'import os; os.setpriority(os.PRIO_PROCESS, 0, 5)'
 judge 'both sockets were inherited' 'systemd-socket-activate' grep -q "listening on an inherited socket" "$scratch/activated"
 kill -TERM "$activator"
 judge 'it stops with exit code 0' 'systemd-socket-activate' wait "$activator"
@@ -138,6 +147,6 @@ python3 "$here/emulate.py" --binary "$binary" >"$scratch/emulated" || true
 cat "$scratch/emulated" >>"$scratch/rows"
 [ -s "$scratch/emulated" ] || row 'notifications and credentials' 'emulate.py' FAILED
 
-printf '%-46s %-34s %s\n' thing tool verdict
-while IFS=$'\t' read -r thing tool verdict; do printf '%-46s %-34s %s\n' "$thing" "$tool" "$verdict"; done <"$scratch/rows"
+printf '%-58s %-34s %s\n' thing tool verdict
+while IFS=$'\t' read -r thing tool verdict; do printf '%-58s %-34s %s\n' "$thing" "$tool" "$verdict"; done <"$scratch/rows"
 ! grep -q $'\tFAILED' "$scratch/rows"

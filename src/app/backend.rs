@@ -91,7 +91,8 @@ pub(super) async fn open_storage(
             let seconds = lock_wait.as_secs();
             tracing::warn!(%error, "waiting for the other gateway to end, for {seconds} s at most (storage.lock_wait_s)");
             let directory = directory.display();
-            supervisor.status(&format!("Waiting until another gateway has ended that uses {directory}, {seconds} s at most"));
+            supervisor
+                .status(&format!("Waiting until another gateway has ended that uses {directory}, {seconds} s at most"));
         }
         tokio::time::sleep(LOCK_INTERVAL).await;
     }

@@ -29,7 +29,8 @@ pub async fn repair(config: &Config) -> anyhow::Result<()> {
     // Its start brings orphans back that the journal knows.
     let refused = "nothing was repaired; a repair needs the storage to itself, so stop a gateway that runs";
     let opened = storage::open(&config.storage, &config.cache, rand::random()).await.context(refused)?;
-    let backend = Backend::start(config, opened, false, &lifecycle, &Metrics::default(), upstream).await.context(refused)?;
+    let backend =
+        Backend::start(config, opened, false, &lifecycle, &Metrics::default(), upstream).await.context(refused)?;
     let total = damaged.len();
     let mut fetches =
         stream::iter(damaged.into_iter().map(|(job, index)| backend.engine.picture(job, index, |_| true)))

@@ -60,7 +60,8 @@ impl Modules {
     pub(super) fn sentence(&self) -> String {
         let engine::Status { queued, submitting, polling, waiters, .. } = self.engine.status();
         let not_ready = self.not_ready(&self.budget.status());
-        let standing = if not_ready.is_empty() { "Ready".to_owned() } else { format!("Not ready: {}", not_ready.join("; ")) };
+        let standing =
+            if not_ready.is_empty() { "Ready".to_owned() } else { format!("Not ready: {}", not_ready.join("; ")) };
         format!("{standing}. In flight: {}, queued: {queued}, requests that wait: {waiters}", submitting + polling)
     }
 

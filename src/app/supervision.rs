@@ -14,6 +14,9 @@ use crate::lifecycle::{Lifecycle, Supervisor};
 /// How often the sentence is renewed where no watchdog asks for more.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// No watchdog is answered more often than this.
+const HALF_MIN: Duration = Duration::from_millis(10);
+
 /// Starts the task that reports, where there is a supervisor.
 pub(super) fn follow(supervisor: &Supervisor, modules: Modules, lifecycle: &Lifecycle) {
     if supervisor.listens() {
@@ -23,7 +26,7 @@ pub(super) fn follow(supervisor: &Supervisor, modules: Modules, lifecycle: &Life
 
 async fn report(supervisor: Supervisor, modules: Modules) {
     // Half of the time that the supervisor waits, as its documents ask for.
-    let half = supervisor.watchdog().map(|limit| limit / 2);
+    let half = supervisor.watchdog().map(|limit| (limit / 2).max(HALF_MIN));
     let interval = half.map_or(STATUS_INTERVAL, |half| half.min(STATUS_INTERVAL));
     let (mut said, mut alive_at) = (String::new(), None::<Instant>);
     loop {

@@ -100,7 +100,10 @@ mod tests {
     fn what_is_set_otherwise_comes_first() {
         assert_eq!(keys(&load(&[("GPTPROTO_API_KEY", "sk-set")]).unwrap()), ["sk-set", "sk-second"]);
         assert_eq!(keys(&load(&[("GPTPROTO_API_KEY_FILE", "FILE")]).unwrap()), ["sk-from-a-file", "sk-second"]);
-        assert_eq!(keys(&load(&[("GATEWAY_UPSTREAM__API_KEY_FILE", "FILE")]).unwrap()), ["sk-from-a-file", "sk-second"]);
+        assert_eq!(
+            keys(&load(&[("GATEWAY_UPSTREAM__API_KEY_FILE", "FILE")]).unwrap()),
+            ["sk-from-a-file", "sk-second"]
+        );
         let config = load(&[("GATEWAY_SERVER__TLS_CERTIFICATE_FILE", "mine.pem")]).unwrap();
         let (certificate, key) = config.server.tls.files().unwrap();
         assert!(certificate.ends_with("mine.pem") && key.ends_with("tls-key"), "{certificate:?} {key:?}");
@@ -117,7 +120,10 @@ mod tests {
         std::fs::write(directory.path().join("gptproto-api-key"), "\"sk-hunter2\"").unwrap();
         let environment = [(DIRECTORY.to_owned(), directory.path().to_str().unwrap().to_owned())].into();
         let error = Config::load(None, &environment).unwrap_err().to_string();
-        assert!(error.contains("gptproto-api-key") && error.contains("quotes") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("gptproto-api-key") && error.contains("quotes") && !error.contains("hunter2"),
+            "{error}"
+        );
         assert_eq!(found(&environment), [directory.path().join("gptproto-api-key")]);
     }
 }

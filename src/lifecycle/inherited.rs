@@ -71,7 +71,8 @@ impl InheritedListeners {
         operator_ports: &[u16],
     ) -> Result<Self, InheritedError> {
         let mut passed = ListenFd::from_env();
-        let names: Vec<&str> = variables.get("LISTEN_FDNAMES").map_or_else(Vec::new, |names| names.split(':').collect());
+        let names: Vec<&str> =
+            variables.get("LISTEN_FDNAMES").map_or_else(Vec::new, |names| names.split(':').collect());
         let mut sockets = Vec::new();
         for position in 0..passed.len() {
             let listener = take_one(&mut passed, position)
@@ -147,7 +148,9 @@ fn take_one(passed: &mut ListenFd, position: usize) -> Result<InheritedListener,
         },
     };
     let listens = match &listener {
-        InheritedListener::Tcp(listener) => listener.set_nonblocking(true).and_then(|()| Ok(socket_acceptconn(listener)?)),
+        InheritedListener::Tcp(listener) => {
+            listener.set_nonblocking(true).and_then(|()| Ok(socket_acceptconn(listener)?))
+        }
         InheritedListener::Unix(listener) => {
             listener.set_nonblocking(true).and_then(|()| Ok(socket_acceptconn(listener)?))
         }
@@ -170,7 +173,8 @@ mod tests {
         let (sockets, ports): (Vec<_>, Vec<_>) = names.iter().map(|_| tcp()).unzip();
         let of = |positions: &[usize]| positions.iter().map(|&at| ports[at]).collect::<Vec<_>>();
         let sockets = sockets.into_iter().zip(names.iter().copied()).collect();
-        let divided = InheritedListeners::divide(sockets, &of(client), &of(operator)).map_err(|error| error.to_string())?;
+        let divided =
+            InheritedListeners::divide(sockets, &of(client), &of(operator)).map_err(|error| error.to_string())?;
         let positions = |listeners: &[InheritedListener]| {
             listeners.iter().map(|one| ports.iter().position(|port| one.port() == Some(*port)).unwrap()).collect()
         };
@@ -208,7 +212,8 @@ mod tests {
         assert_eq!((divided.client.len(), divided.operator.len()), (2, 0));
         std::fs::remove_file(&path).unwrap();
         let (client, _) = tcp();
-        let error = InheritedListeners::divide(vec![(client, "client"), (socket(), "")], &[], &[]).unwrap_err().to_string();
+        let error =
+            InheritedListeners::divide(vec![(client, "client"), (socket(), "")], &[], &[]).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()), "{error}");
     }
 }

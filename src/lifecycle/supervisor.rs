@@ -97,7 +97,9 @@ impl Socket {
         let address = match name.strip_prefix('@') {
             Some(name) => abstract_address(name)?,
             None if Path::new(name).is_absolute() => SocketAddr::from_pathname(name)?,
-            None => return Err(io::Error::new(io::ErrorKind::Unsupported, "it is neither a path nor an abstract name")),
+            None => {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, "it is neither a path nor an abstract name"));
+            }
         };
         let own = UnixDatagram::unbound()?;
         // A supervisor that does not read must not hold up a request.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rcgen::CertifiedKey;
 use reqwest::Certificate;
 
-use crate::harness::{ADMIN_TOKEN, ALICE, Client, Edit, Program, Raw, Run, Serving, UPSTREAM_KEY, Upstream, in_background, until};
+use crate::harness::{
+    ADMIN_TOKEN, ALICE, Client, Edit, Program, Raw, Run, Serving, UPSTREAM_KEY, Upstream, in_background, until,
+};
 
 const MODELS: &str =
     "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-gw-alice-vQ7kZp3XvQ7kZp3XvQ7kZp3X\r\n\r\n";
@@ -246,7 +248,10 @@ async fn inherited_descriptors_that_cannot_be_used_are_named() {
         assert!(named.iter().all(|part| run.stderr.contains(part)), "{named:?} in {}", run.stderr);
     };
     let file = std::fs::File::open("/dev/null").unwrap();
-    is_refused(refused(program.serve_inherited(vec![file.into()]).await), &["LISTEN_FDS: descriptor 3 ", "not a socket"]);
+    is_refused(
+        refused(program.serve_inherited(vec![file.into()]).await),
+        &["LISTEN_FDS: descriptor 3 ", "not a socket"],
+    );
     let accepting = listener();
     let connection = TcpStream::connect(address(&accepting)).unwrap();
     is_refused(refused(program.serve_inherited(vec![connection.into()]).await), &["descriptor 3 ", "Accept=yes"]);
@@ -323,8 +328,7 @@ async fn a_start_waits_until_the_other_gateway_has_let_go_of_the_folder() {
     assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
     assert!(refused_later.stderr.contains("storage.lock_wait_s"), "{refused_later:?}");
 
-    let (mut supervisor, patient) =
-        Supervisor::of(second(&program).variable("GATEWAY_STORAGE__LOCK_WAIT_S", "30"));
+    let (mut supervisor, patient) = Supervisor::of(second(&program).variable("GATEWAY_STORAGE__LOCK_WAIT_S", "30"));
     let next = in_background(async move { patient.serve(&["serve"]).await });
     let heard = supervisor.hears("STATUS=Waiting until another gateway has ended that uses ", 0).await;
     first.alice().edit(&Edit::new("handed over")).await.picture();
@@ -394,6 +398,7 @@ async fn keys_and_certificate_may_be_credentials() {
     assert_eq!(serving.terminate().await, Some(0));
 
     // What is set otherwise comes first.
-    let serving = program.variable("GATEWAY_CLIENT_KEYS", "bob:another-vQ7kZp3XvQ7kZp3XvQ7kZp3X").serve(&["serve"]).await;
+    let serving =
+        program.variable("GATEWAY_CLIENT_KEYS", "bob:another-vQ7kZp3XvQ7kZp3XvQ7kZp3X").serve(&["serve"]).await;
     assert_eq!(alice.get(&format!("{}/v1/models", origin(&serving))).await.status, 401);
 }
