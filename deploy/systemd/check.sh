@@ -23,37 +23,16 @@ closing() {
   rm -rf "$scratch"
 }
 trap closing EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
-die() {
-  printf '%s: %s\n' "${0##*/}" "$*" >&2
-  exit 2
-}
+# shellcheck source=deploy/systemd/rows.sh
+. "$here/rows.sh"
 
 for tool in systemd-analyze:systemd systemd-socket-activate:systemd python3:python3 curl:curl; do
   command -v "${tool%%:*}" >/dev/null || die "${tool%%:*} is missing: apt-get install ${tool#*:}"
 done
 [ -x "$binary" ] || die "$binary is missing: run cargo build --release, or name a program with BINARY=FILE"
-
-# row THING TOOL VERDICT
-row() {
-  printf '%s\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$scratch/rows" >/dev/null
-}
-
-# judge THING TOOL COMMAND...: the verdict is that of the command; its output is shown when it fails.
-judge() {
-  local thing=$1 tool=$2
-  shift 2
-  if "$@" >"$scratch/output" 2>&1; then
-    row "$thing" "$tool" ok
-  else
-    row "$thing" "$tool" FAILED
-    sed 's/^/    /' "$scratch/output" >&2
-  fi
-}
-
-not() {
-  ! "$@"
-}
 
 # ---- the units
 
@@ -98,28 +77,6 @@ print(free_ports(1)[0])
 PY
 }
 
-# Waits until a command succeeds.
-until_it_works() {
-  local tries=0
-  until "$@" >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 150 ] || return 1
-    sleep 0.2
-  done
-}
-
-# An edit of a picture of the sandbox at a port; the answer must have a picture in it.
-edit() {
-  python3 - "$top" >"$scratch/picture.png" <<'PY'
-import sys
-sys.path.append(f"{sys.argv[1]}/tests/load")
-from lib.pictures import png
-sys.stdout.buffer.write(png("activated"))
-PY
-  curl -sS -m 90 "http://127.0.0.1:$1/v1/images/edits" -H 'Authorization: Bearer sk-sandbox' -F model=gpt-image-1.5 -F quality=low \
-    -F size=256x256 -F prompt=activated -F "image=@$scratch/picture.png" | grep -q '"b64_json"'
-}
-
 client_port=$(free_port)
 operator_port=$(free_port)
 # Below the confinement of the unit, which is that of another user where this one is root: what it reads has to be readable.
@@ -133,7 +90,7 @@ confined=(python3 "$scratch/readable/confined.py" "$scratch/readable/gptproto-ga
 activator=$!
 # Nothing runs yet: the first connection starts the gateway, and waits for it.
 judge 'the first connection starts the gateway' 'systemd-socket-activate' until_it_works curl -sSf -m 30 "http://127.0.0.1:$operator_port/readyz"
-judge 'an edit over an inherited socket' 'systemd-socket-activate' edit "$client_port"
+judge 'an edit over an inherited socket' 'systemd-socket-activate' edit "$client_port" sk-sandbox activated
 judge "it runs below the unit's system calls, without capabilities" 'confined.py (seccomp, setpriv)' grep -q "^Seccomp:[[:space:]]*2" "/proc/$activator/status"
 judge 'control: what the unit does not allow is refused' 'confined.py (seccomp, setpriv)' not "${confined[@]}" python3 -c 'import os; os.setpriority(os.PRIO_PROCESS, 0, 5)'
 judge 'both sockets were inherited' 'systemd-socket-activate' grep -q "listening on an inherited socket" "$scratch/activated"
@@ -147,6 +104,10 @@ python3 "$here/emulate.py" --binary "$binary" >"$scratch/emulated" || true
 cat "$scratch/emulated" >>"$scratch/rows"
 [ -s "$scratch/emulated" ] || row 'notifications and credentials' 'emulate.py' FAILED
 
-printf '%-58s %-34s %s\n' thing tool verdict
-while IFS=$'\t' read -r thing tool verdict; do printf '%-58s %-34s %s\n' "$thing" "$tool" "$verdict"; done <"$scratch/rows"
-! grep -q $'\tFAILED' "$scratch/rows"
+# ---- a systemd of this machine, booted for the purpose
+
+"$here/boot.sh" "$binary" >"$scratch/booted" || true
+cat "$scratch/booted" >>"$scratch/rows"
+[ -s "$scratch/booted" ] || row 'the units below a real systemd' 'boot.sh' FAILED
+
+print_rows
