@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 use rcgen::CertifiedKey;
 use reqwest::Certificate;
 
-use crate::harness::{
-    ADMIN_TOKEN, ALICE, Client, Edit, Program, Raw, Run, Serving, UPSTREAM_KEY, Upstream, in_background, until,
-};
+use crate::harness::{ADMIN_TOKEN, ALICE, Client, Edit, Program, Raw, Run, Serving, UPSTREAM_KEY, Upstream, until};
 
 const MODELS: &str =
     "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-gw-alice-vQ7kZp3XvQ7kZp3XvQ7kZp3X\r\n\r\n";
@@ -329,11 +327,12 @@ async fn a_start_waits_until_the_other_gateway_has_let_go_of_the_folder() {
     assert!(refused_later.stderr.contains("storage.lock_wait_s"), "{refused_later:?}");
 
     let (mut supervisor, patient) = Supervisor::of(second(&program).variable("GATEWAY_STORAGE__LOCK_WAIT_S", "30"));
-    let next = in_background(async move { patient.serve(&["serve"]).await });
-    let heard = supervisor.hears("STATUS=Waiting until another gateway has ended that uses ", 0).await;
-    first.alice().edit(&Edit::new("handed over")).await.picture();
-    assert_eq!(first.terminate().await, Some(0));
-    let next = next.await.unwrap();
+    let mut heard = 0;
+    let (next, ()) = tokio::join!(patient.serve(&["serve"]), async {
+        heard = supervisor.hears("STATUS=Waiting until another gateway has ended that uses ", 0).await;
+        first.alice().edit(&Edit::new("handed over")).await.picture();
+        assert_eq!(first.terminate().await, Some(0));
+    });
     supervisor.hears("READY=1", heard).await;
     assert_eq!(next.alice().edit(&Edit::new("handed over")).await.cache(), "hit");
     let (_, metrics) = next.page("/metrics").await;

@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Starts a task for each account that runs as long as the process does.
-pub(super) fn follow(upstream: &GptProto, budget: &Budget, accounts: &[Account], lifecycle: &Lifecycle) {
+pub(in crate::app) fn follow(upstream: &GptProto, budget: &Budget, accounts: &[Account], lifecycle: &Lifecycle) {
     for account in accounts {
         let (upstream, budget, account) = (upstream.clone(), AccountReadiness::of(budget), account.id.clone());
         lifecycle.spawn_service("readiness", async move {
