@@ -17,7 +17,6 @@ use url::Url;
 use crate::model::Catalogue;
 
 mod clients;
-mod credentials;
 mod layers;
 mod log;
 mod secret;
@@ -32,11 +31,11 @@ pub(crate) use clients::{
 };
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
-pub(crate) use credentials::found as found_credentials;
 pub(crate) use layers::location::setup_paths;
 pub use layers::location::{ConfigLocation, find_file};
 pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
+pub(crate) use secret::found_credentials;
 #[cfg(test)]
 pub(crate) use server::ImageCheck;
 pub(crate) use server::{

@@ -187,12 +187,6 @@ impl Engine {
         if self.results.failed() { Standing::Failed } else { self.driver.services.journal.standing() }
     }
 
-    /// Resolves once the jobs, the scheduler of polls and the journal have shown that they work. Does not resolve while one of
-    /// them is stuck.
-    pub(crate) async fn shows_life(&self) {
-        self.driver.shows_life().await;
-    }
-
     /// Whether the disk has space for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
         self.room.has_space()
@@ -226,6 +220,12 @@ impl Engine {
     pub(crate) fn refresh_metrics(&self) {
         self.driver.services.metrics.set_gauges(&self.status());
     }
+}
+
+/// Resolves once the jobs, the scheduler of polls and the journal have shown that they work. Does not resolve while one of them
+/// is stuck.
+pub(crate) async fn shows_life(engine: &Engine) {
+    driver::shows_life(&engine.driver).await;
 }
 
 fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>, publishes_inputs: bool) -> Rules {

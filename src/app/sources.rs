@@ -67,7 +67,7 @@ impl Modules {
 
     /// Resolves once everything without which no purchase goes on has shown that it works.
     pub(super) async fn shows_life(&self) {
-        self.engine.shows_life().await;
+        engine::shows_life(&self.engine).await;
     }
 
     /// Returns why the gateway is not ready; nothing when it is.

@@ -161,19 +161,6 @@ impl Driver {
         StateGuard::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Resolves once the jobs could be locked, the scheduler of polls has taken a message, and the journal has answered. An error
-    /// of the journal is an answer.
-    pub(super) async fn shows_life(&self) {
-        drop(self.lock());
-        let (answer, answered) = oneshot::channel();
-        self.send_to_scheduler(PollMessage::Probe(answer));
-        if answered.await.is_err() {
-            // The scheduler has ended, and with it the process is about to.
-            std::future::pending::<()>().await;
-        }
-        let _ = self.services.journal.has_jobs().await;
-    }
-
     fn send_to_scheduler(&self, message: PollMessage) {
         // The scheduler is gone only when the process ends; after the restart the journal shows the purchase.
         let _ = self.polls.send(message);
@@ -182,6 +169,19 @@ impl Driver {
     pub(super) fn latencies(&self) -> MutexGuard<'_, LatencyModel> {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Resolves once the jobs could be locked, the scheduler of polls has taken a message, and the journal has answered. An error of
+/// the journal is an answer.
+pub(super) async fn shows_life(driver: &Driver) {
+    drop(driver.lock());
+    let (answer, answered) = oneshot::channel();
+    driver.send_to_scheduler(PollMessage::Probe(answer));
+    if answered.await.is_err() {
+        // The scheduler has ended, and with it the process is about to.
+        std::future::pending::<()>().await;
+    }
+    let _ = driver.services.journal.has_jobs().await;
 }
 
 /// Starts the tasks that run as long as the process does.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Error, invalid};
-use crate::config::{Environment, credentials, optional_path, seconds};
+use crate::config::{Environment, optional_path, seconds, secret};
 
 /// Keys of the two files.
 const CERTIFICATE: &str = "server.tls_certificate_file";
@@ -38,7 +38,7 @@ impl TlsConfig {
 
     /// Takes the files of the supervisor's credentials for what the configuration names no file.
     pub(in crate::config) fn read_credentials(&mut self, environment: &Environment) {
-        let credential = |key| credentials::file(environment, key);
+        let credential = |key| secret::credential(environment, key);
         self.certificate_file = self.certificate_file.take().or_else(|| credential(CERTIFICATE));
         self.key_file = self.key_file.take().or_else(|| credential(KEY));
     }
