@@ -37,7 +37,7 @@ mod routes;
 mod sessions;
 mod state;
 
-pub(crate) use keys::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_duration, parse_expiry};
+pub(crate) use keys::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_expiry, parse_grace};
 pub(crate) use state::AdminState;
 
 /// How often changes of other programs are looked for: they apply within a second.

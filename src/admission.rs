@@ -19,7 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ClientsConfig, ResponseConfig};
 use crate::model::{
-    Catalogue, ClientId, Clock, CostEstimate, KeyId, Limit, LimitExceeded, QuotaHold, Quotas, Timestamp, Usd,
+    Catalogue, ClientId, Clock, CostEstimate, KeyId, Limit, LimitExceeded, PictureTerms, QuotaHold, Quotas, Timestamp,
+    Usd,
 };
 use crate::storage::clients::StoredClients;
 use crate::storage::journal::UsedQuota;
@@ -225,27 +226,33 @@ impl Admission {
         self.client_state(client)?.models.clone()
     }
 
-    /// Returns every client that has a key, by name.
+    /// Returns every client that has a key, or has spent something this month, by name.
     pub(crate) fn status(&self) -> Vec<ClientStatus> {
         let directory = self.directory();
-        let listed = directory.clients.iter().filter(|(_, client)| client.requests.is_listed());
-        let mut clients: Vec<ClientStatus> = listed.map(|(name, client)| ClientStatus::of(name, client)).collect();
+        let all = directory.clients.iter().map(|(name, client)| ClientStatus::of(name, client));
+        let mut clients: Vec<ClientStatus> =
+            all.filter(|client| client.has_key || client.usd_per_month.used > 0.0).collect();
         clients.sort_by(|one, two| one.name.cmp(&two.name));
         clients
     }
 
     /// Updates the gauges before a scrape.
     pub(crate) fn refresh_metrics(&self) {
-        self.metrics.refresh(&self.status());
+        let mut clients = self.status();
+        clients.retain(|client| client.has_key);
+        self.metrics.refresh(&clients);
     }
 }
 
-/// Returns what each client has bought, priced as in the engine, also for a model that the catalogue no longer has.
+/// Returns what each client has bought, also of a model that the catalogue no longer has. What has no tokens is counted by the
+/// estimate of a picture, because the sums of the journal have neither size nor quality.
 fn past_purchases(used: Vec<UsedQuota>, catalogue: &Catalogue) -> HashMap<ClientId, Vec<PastPurchase>> {
     let mut past: HashMap<ClientId, Vec<PastPurchase>> = HashMap::new();
     for spent in used {
         let model = catalogue.find(&spent.model);
-        let price = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
+        let price = model.map_or(Usd::default(), |model| {
+            model.price.cost(spent.pictures, spent.usage.as_ref(), PictureTerms::default()).usd
+        });
         let purchase = PastPurchase { requested: spent.created, pictures: spent.pictures, usd: price };
         past.entry(spent.client).or_default().push(purchase);
     }

@@ -59,6 +59,7 @@ mod response;
 mod routes;
 mod state;
 
+pub(crate) use error::record_unattended;
 #[cfg(feature = "bench")]
 pub(crate) use request::parse::benching;
 #[cfg(fuzzing)]

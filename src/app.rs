@@ -12,6 +12,7 @@ use crate::admin::{self, AdminState, Administration};
 use crate::api;
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
+use crate::ledger;
 use crate::lifecycle::{Grace, InheritedListeners, Lifecycle, StopSignals, Supervisor};
 use crate::model::{Clock as _, SystemClock};
 use crate::operator;
@@ -33,7 +34,8 @@ mod simulator;
 mod sources;
 mod supervision;
 
-use backend::{Backend, OpenStorage, readiness};
+use backend::readiness::{self, KnownAccounts};
+use backend::{Backend, OpenStorage};
 use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
@@ -48,6 +50,8 @@ pub use simulator::SIMULATOR_KEY;
 
 /// The exit code after a second signal: the process did not stop in order.
 const EXIT_ABORTED: i32 = 1;
+/// How long the text at the start waits for what is known of the accounts.
+const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the simulator may finish its requests when it runs by itself.
 const SIMULATOR_GRACE: Duration = Duration::from_millis(200);
 
@@ -60,6 +64,7 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     supervisor: Supervisor,
     grace: Grace,
+    accounts: KnownAccounts,
     storage: OpenStorage,
 }
 
@@ -96,6 +101,7 @@ impl Gateway {
         let Launch { source, inherited } = launch;
         let supervisor = source.as_ref().map(|source| Supervisor::of(&source.environment)).unwrap_or_default();
         let lifecycle = Lifecycle::default();
+        let file = source.as_ref().and_then(|source| source.file.clone());
         let metrics = Metrics::default();
         let recent = RecentRequests::default();
         let descriptors = listeners::descriptor_demand(&config, sandbox);
@@ -108,7 +114,7 @@ impl Gateway {
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
         let opened = backend::open_storage(&config, &supervisor, &metrics).await?;
-        let backend = Backend::start(&config, opened, sandbox, &lifecycle, &metrics, upstream).await?;
+        let backend = Backend::start(&config, opened, sandbox, &lifecycle, &metrics, &recent, upstream).await?;
         let Backend {
             engine,
             admission,
@@ -122,7 +128,7 @@ impl Gateway {
             storage,
             gptproto,
         } = backend;
-        readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
+        let accounts = readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
         let administration = Administration::new(admin::Parts {
@@ -158,6 +164,7 @@ impl Gateway {
             sandbox,
             api: api_address(&server, client_address),
             administration: operator.admin_token.is_some(),
+            command_arguments: ledger::location_arguments(file.as_deref(), sandbox),
         };
         let api = api::service(api::ApiServices {
             engine,
@@ -184,7 +191,7 @@ impl Gateway {
         );
         supervision::follow(&supervisor, modules.clone(), &lifecycle);
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
-        Ok(Self { administration, client_address, operator_address, lifecycle, supervisor, grace, storage })
+        Ok(Self { administration, client_address, operator_address, lifecycle, supervisor, grace, accounts, storage })
     }
 
     /// Returns the address for clients.
@@ -244,10 +251,13 @@ pub async fn run(config: Config, launch: Launch) -> anyhow::Result<bool> {
     let file = launch.file();
     log_sources(&launch);
     let gateway = Gateway::launch(config, launch, false).await?;
+    let signals = listen_to_signals(&gateway)?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
-    banner::gateway(addresses, file.as_deref());
-    run_until_stopped(gateway).await
+    // Clients are served meanwhile.
+    let accounts = gateway.accounts.first_answers(FIRST_ANSWERS_TIMEOUT).await;
+    banner::gateway(addresses, file.as_deref(), &accounts);
+    run_until_stopped(gateway, signals).await
 }
 
 /// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns
@@ -263,23 +273,28 @@ pub async fn run_sandbox(config: Config, launch: Launch, profile: Profile) -> an
     let sample = config.storage.directory.join(SAMPLE);
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let gateway = Gateway::launch(config, launch, true).await?;
+    let signals = listen_to_signals(&gateway)?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
-    let stopped_well = run_until_stopped(gateway).await?;
+    let stopped_well = run_until_stopped(gateway, signals).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)
+}
+
+/// Handles signals from now on, and tells the supervisor that the gateway is ready: a reload may follow at once.
+fn listen_to_signals(gateway: &Gateway) -> anyhow::Result<StopSignals> {
+    let signals = StopSignals::listen()?;
+    reload_on_signal(gateway)?;
+    gateway.supervisor.ready("Ready");
+    Ok(signals)
 }
 
 /// Waits for a signal or a failure, then stops the gateway. Returns whether the gateway stopped in order.
 ///
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
-async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
-    let mut signals = StopSignals::listen()?;
-    reload_on_signal(&gateway)?;
+async fn run_until_stopped(gateway: Gateway, mut signals: StopSignals) -> anyhow::Result<bool> {
     let supervisor = gateway.supervisor.clone();
-    // With the handlers in place: a reload may follow at once.
-    supervisor.ready("Ready");
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}

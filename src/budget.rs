@@ -79,6 +79,11 @@ impl AccountReadiness {
         std::mem::replace(known, KnownReadiness { readiness, in_doubt: false }).readiness
     }
 
+    /// Returns what is known of an account.
+    pub(crate) fn known(&self, account: &AccountId) -> Readiness {
+        self.shared.lock().account_or_first(account).known.readiness
+    }
+
     /// Returns whether an account can buy by all that is known, and nothing has put that in doubt.
     pub(crate) fn is_ready(&self, account: &AccountId) -> bool {
         let KnownReadiness { readiness, in_doubt } = self.shared.lock().account_or_first(account).known;

@@ -69,10 +69,7 @@ impl From<LedgerError> for Error {
 /// [`Error`].
 pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, command: &Command) -> Result<(String, bool), Error> {
     let (ledger, directory) = open(config, sandbox)?;
-    let config_argument = file.map(|file| format!(" --config {}", quoted(&file.display().to_string())));
-    let sandbox_argument = if sandbox { " --sandbox" } else { "" };
-    let arguments = format!("{}{sandbox_argument}", config_argument.unwrap_or_default());
-    let location = Location { directory, arguments };
+    let location = Location { directory, arguments: location_arguments(file, sandbox) };
     let runner = Runner { ledger, catalogue: &config.catalogue, location, now: SystemClock.now() };
     match command {
         Command::List(list) => Ok((runner.list(list)?, true)),
@@ -112,6 +109,12 @@ fn open(config: &Config, sandbox: bool) -> Result<(Box<dyn Ledger>, PathBuf), Er
 pub(crate) fn damaged_pictures(config: &Config) -> Result<Vec<(JobId, usize)>, Error> {
     let (ledger, directory) = open(config, false)?;
     Ok(verify::verify(&*ledger, &*stored_pictures(&directory))?.1)
+}
+
+/// Returns the arguments, each behind a space, by which a command finds the storage of a gateway.
+pub(crate) fn location_arguments(file: Option<&Path>, sandbox: bool) -> String {
+    let config = file.map(|file| format!(" --config {}", quoted(&file.display().to_string()))).unwrap_or_default();
+    format!("{config}{}", if sandbox { " --sandbox" } else { "" })
 }
 
 /// Quotes a text for a shell when it needs quotes.

@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::http::page_headers::NO_STORE;
+use crate::http::page_headers::{NO_STORE, wants_page};
 use crate::openapi::{Document, Route};
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};
@@ -57,6 +57,9 @@ pub(crate) struct Snapshot {
     pub(crate) recent_requests: Vec<EndedRequest>,
     /// The last of them that failed, or may have been bought without an answer.
     pub(crate) recent_failures: Vec<RecentFailure>,
+    /// What follows a command, so that it finds the storage of this gateway.
+    #[serde(skip)]
+    pub(crate) command_arguments: String,
 }
 
 /// Open connections, and the shares of file descriptors.
@@ -192,8 +195,7 @@ async fn status(State(sources): State<Sources>) -> impl IntoResponse {
 
 /// Shows the page to people; programs that do not ask for HTML get the addresses of the pages.
 async fn index(State(sources): State<Sources>, headers: HeaderMap) -> Response {
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if !accepted.into_iter().any(|accepted| accepted.contains("text/html")) {
+    if !wants_page(&headers) {
         return Json(json!({
             "name": "gptproto-gateway",
             "version": env!("CARGO_PKG_VERSION"),

@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::config::WebhooksConfig;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Clock, CompletionListener, EventId, JobId, Rng, Webhook};
+use crate::model::{Clock, EventId, JobId, Rng, Webhook};
 use crate::storage::Journal;
 use crate::telemetry::Metrics;
 
@@ -162,8 +162,9 @@ impl Enabled {
     }
 }
 
-impl CompletionListener for Webhooks {
-    fn ended(&self, job: JobId) {
+impl Webhooks {
+    /// Sends the events of a job whose end is in the journal.
+    pub(crate) fn ended(&self, job: JobId) {
         if let Some(enabled) = &self.enabled {
             // Fails only while the process ends; the next start finds the event in the journal.
             let _ = enabled.ended.send(job);

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 
 use super::access::check_form;
 use super::error::AdminError;
-use super::keys::{KeyTerms, list_keys, parse_duration, parse_expiry};
+use super::keys::{KeyTerms, list_keys, parse_expiry, parse_grace};
 use super::page::{self, AuditPage, Outcome, PageContent};
 use super::state::AdminState;
 use crate::config::LimitPatch;
@@ -157,8 +157,7 @@ async fn carry_out(state: &AdminState, fields: &Fields) -> Result<Outcome, Admin
         }
         "update" => done(format!("{} is changed.", state.update(id, &fields.terms(state, true)?).await?)),
         "rotate" => {
-            let grace =
-                parse_duration(fields.text("grace")).map_err(|problem| AdminError::invalid("grace", problem))?;
+            let grace = parse_grace(fields.text("grace")).map_err(|problem| AdminError::invalid("grace", problem))?;
             let (new, secret) = state.rotate(id, grace).await?;
             let text = format!("{new} takes the place of {id}. It is shown this once; copy it.");
             Ok(Outcome { status: StatusCode::CREATED, text, key: Some(secret) })

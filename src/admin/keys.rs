@@ -11,7 +11,7 @@ use crate::config::{
     ClientLimits, ClientsConfig, LimitOverrides, LimitPatch, Secret, WEIGHT_DEFAULT, check_name, check_weight,
     digest_of_key, mint_key, model_ids,
 };
-use crate::model::{Catalogue, ClientId, KeyId, Timestamp, Usd};
+use crate::model::{Catalogue, ClientId, KeyId, Timestamp, Usd, parse_duration};
 use crate::storage::clients::{Change, ClientPatch, ClientStoreError, StoredClient, StoredClients, StoredKey};
 
 /// The characters of a key by which a person recognizes it: `sk-gw-` and the first four digits.
@@ -317,7 +317,7 @@ pub(crate) fn list_keys(rules: KeyRules<'_>, stored: &StoredClients, spent: &Has
 ///
 /// The end of a sentence.
 pub(crate) fn parse_expiry(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    if let Ok(duration) = parse_duration(text) {
+    if let Some(duration) = parse_duration(text) {
         return Ok(now.plus(duration));
     }
     let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
@@ -328,23 +328,13 @@ pub(crate) fn parse_expiry(text: &str, now: Timestamp) -> Result<Timestamp, Stri
     Ok(Timestamp::from_millis(time.as_millisecond()))
 }
 
-/// Reads a duration: a number and `s`, `m`, `h` or `d`.
+/// Reads how long a rotated key stays valid.
 ///
 /// # Errors
 ///
 /// The end of a sentence.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let problem = || "must be a number and s, m, h or d, as 90m".to_owned();
-    let unit = text.chars().last().ok_or_else(problem)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(problem()),
-    };
-    let number: u32 = text[..text.len() - 1].trim().parse().map_err(|_| problem())?;
-    Ok(Duration::from_secs(u64::from(number) * seconds))
+pub(crate) fn parse_grace(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("must be a number and s, m, h or d, as 90m")
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::error::AdminError;
-use super::keys::{KeyTerms, list_keys, parse_duration, parse_expiry};
+use super::keys::{KeyTerms, list_keys, parse_expiry, parse_grace};
 use super::state::AdminState;
 use crate::config::LimitPatch;
 use crate::model::{AccountId, Timestamp};
@@ -192,7 +192,7 @@ async fn rotate(State(state): State<AdminState>, Path(id): Path<String>, headers
     let grace = match body.grace {
         None => GRACE,
         Some(Grace::Seconds(seconds)) => Duration::from_secs(seconds.into()),
-        Some(Grace::Text(text)) => parse_duration(&text).map_err(|problem| AdminError::invalid("grace", problem))?,
+        Some(Grace::Text(text)) => parse_grace(&text).map_err(|problem| AdminError::invalid("grace", problem))?,
     };
     let (id, secret) = state.rotate(&id, grace).await?;
     Ok((StatusCode::CREATED, Json(state.view(&id, Some(&secret)).await?)).into_response())

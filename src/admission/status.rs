@@ -26,6 +26,8 @@ pub(super) struct ClientState {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct ClientStatus {
     pub(crate) name: String,
+    /// It has a valid key; one without has spent something this month.
+    pub(crate) has_key: bool,
     pub(crate) weight: f64,
     /// Ids; `None` for every model.
     pub(crate) models: Option<Vec<String>>,
@@ -58,6 +60,7 @@ impl ClientStatus {
         let at_once = LimitUsage { used: u64::from(client.requests.count()), limit: count(limits.requests_at_once) };
         Self {
             name: name.to_string(),
+            has_key: client.requests.is_listed(),
             weight: client.weight,
             models: client.models.as_ref().map(|models| models.iter().cloned().collect()),
             requests_per_minute: requests,

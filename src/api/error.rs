@@ -21,9 +21,11 @@ use crate::webhooks::WebhookRejection;
 pub(super) mod messages;
 pub(super) mod response;
 mod table;
+mod unattended;
 
 use messages::{clean_message, clean_value, did_you_mean, list, megabytes, seconds};
 use table::SHORT_PAUSE;
+pub(crate) use unattended::record_unattended;
 
 /// An error of the client API.
 #[derive(Debug, thiserror::Error)]

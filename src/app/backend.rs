@@ -10,16 +10,18 @@ use tokio::time::Instant;
 
 use super::simulator;
 use crate::admission::Admission;
+use crate::api;
 use crate::budget::{Budget, BudgetControl};
 use crate::config::{Config, StorageConfig};
 use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::{Lifecycle, Supervisor};
-use crate::model::{Catalogue, Clock as _, Rng, SystemClock};
+use crate::model::{Catalogue, Clock as _, CompletionListener, JobId, Rng, SystemClock, UnattendedFailure};
 use crate::storage::clients::ClientStore;
 use crate::storage::journal::Standing;
 use crate::storage::{self, Journal, SigningKey, Storage, StorageError, StorageLock};
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 use crate::upstream::{GptProto, Upstream};
 use crate::webhooks::{self, Webhooks};
 use learned::{BUDGET_STATE, FORMAT_STATE, FormatState, LATENCY_STATE, Learned};
@@ -110,6 +112,7 @@ impl Backend {
         sandbox: bool,
         lifecycle: &Lifecycle,
         metrics: &Metrics,
+        recent: &RecentRequests,
         upstream: impl FnOnce(GptProto) -> Arc<dyn Upstream>,
     ) -> anyhow::Result<Self> {
         let clock = Arc::new(SystemClock);
@@ -172,7 +175,7 @@ impl Backend {
             spool,
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
-            completion_listener: Arc::new(webhooks.clone()),
+            completion_listener: Arc::new(EndedJobs { webhooks: webhooks.clone(), recent: recent.clone() }),
             upstream: upstream(gptproto.clone()),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
@@ -203,6 +206,23 @@ impl Backend {
             storage,
             gptproto,
         })
+    }
+}
+
+/// Passes on what the engine says of jobs that have ended.
+#[derive(Debug)]
+struct EndedJobs {
+    webhooks: Webhooks,
+    recent: RecentRequests,
+}
+
+impl CompletionListener for EndedJobs {
+    fn ended(&self, job: JobId) {
+        self.webhooks.ended(job);
+    }
+
+    fn failed_unattended(&self, failed: UnattendedFailure) {
+        api::record_unattended(&self.recent, failed, SystemClock.now());
     }
 }
 

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::budget::Readiness;
 use crate::config::SANDBOX_KEY;
 use crate::ledger::quoted;
+use crate::model::AccountId;
 use crate::operator::reachable_address;
 use crate::simulator::Profile;
 
@@ -32,17 +34,31 @@ impl Addresses {
     }
 }
 
-pub(super) fn gateway(addresses: Addresses, file: Option<&Path>) {
+pub(super) fn gateway(addresses: Addresses, file: Option<&Path>, accounts: &[(&AccountId, Readiness)]) {
     let (client, operator) = addresses.origins();
     let file = file.map(|file| format!("  configuration {}\n", file.display())).unwrap_or_default();
     println!(
         "gptproto-gateway {version}\n\n  \
            OpenAI API   {client}/v1\n\
          {playground}  \
-           operator     {operator}/   (status page, health, metrics)\n{file}",
+           operator     {operator}/   (status page, health, metrics)\n{file}{accounts}",
+        accounts = account_lines(accounts),
         version = env!("CARGO_PKG_VERSION"),
         playground = addresses.playground(""),
     );
+}
+
+/// Returns a line for each account: whether it can buy, by a question that is free of charge.
+fn account_lines(accounts: &[(&AccountId, Readiness)]) -> String {
+    let line = |&(account, known): &(&AccountId, Readiness)| {
+        let words = match (known, known.obstacle()) {
+            (_, Some(obstacle)) => format!("CANNOT BUY: {obstacle}"),
+            (Readiness::Unasked, None) => "no answer yet; the status page and the log will say".to_owned(),
+            (_, None) => "the upstream accepts its key".to_owned(),
+        };
+        format!("  account      {account}: {words}\n")
+    };
+    accounts.iter().map(line).collect()
 }
 
 pub(super) fn sandbox(addresses: Addresses, simulator: SocketAddr, profile: Profile, sample: &Path) {
@@ -101,6 +117,17 @@ const CLIENT_KEY: &str = "sk-try-the-simulator";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_account_has_a_line_that_says_whether_it_can_buy() {
+        let (one, two) = (AccountId("one".into()), AccountId("two".into()));
+        let lines = account_lines(&[(&one, Readiness::Ready), (&two, Readiness::KeyRefused)]);
+        assert_eq!(
+            lines,
+            "  account      one: the upstream accepts its key\n  \
+               account      two: CANNOT BUY: the upstream refuses the key; replace it\n"
+        );
+    }
 
     #[test]
     fn the_command_has_absolute_paths_and_is_quoted() {

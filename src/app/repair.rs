@@ -13,6 +13,7 @@ use crate::ledger;
 use crate::lifecycle::{Grace, Lifecycle};
 use crate::storage;
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 
 /// Pictures that are fetched at once.
 const AT_ONCE: usize = 4;
@@ -28,9 +29,10 @@ pub async fn repair(config: &Config) -> anyhow::Result<()> {
     let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
     // Its start brings orphans back that the journal knows.
     let refused = "nothing was repaired; a repair needs the storage to itself, so stop a gateway that runs";
+    let (metrics, recent) = (Metrics::default(), RecentRequests::default());
     let opened = storage::open(&config.storage, &config.cache, rand::random()).await.context(refused)?;
     let backend =
-        Backend::start(config, opened, false, &lifecycle, &Metrics::default(), upstream).await.context(refused)?;
+        Backend::start(config, opened, false, &lifecycle, &metrics, &recent, upstream).await.context(refused)?;
     let total = damaged.len();
     let mut fetches =
         stream::iter(damaged.into_iter().map(|(job, index)| backend.engine.picture(job, index, |_| true)))

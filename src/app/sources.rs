@@ -29,6 +29,8 @@ pub(super) struct Modules {
     /// The base URL of the client API, as it is reached from this machine.
     pub(super) api: String,
     pub(super) administration: bool,
+    /// What follows a command, so that it finds the storage of this gateway.
+    pub(super) command_arguments: String,
 }
 
 impl Modules {
@@ -106,7 +108,12 @@ impl Modules {
             clients: self.admission.status(),
             requests: recent.totals,
             recent_requests: recent.requests,
-            recent_failures: recent.failures.into_iter().map(RecentFailure::of).collect(),
+            recent_failures: recent
+                .failures
+                .into_iter()
+                .map(|ended| RecentFailure::of(ended, &self.command_arguments))
+                .collect(),
+            command_arguments: self.command_arguments.clone(),
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::store::{CommandError, StoredGateway, notice};
-use crate::admin::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_duration, parse_expiry};
+use crate::admin::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_expiry, parse_grace};
 use crate::admission::{Spent, spent_by_client, start_of_month};
 use crate::config::{Config, LimitPatch, Secret, mint_key};
 use crate::ledger::table::table;
@@ -201,7 +201,7 @@ pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<Str
             changed_text(config, &gateway, key.id.to_string().as_str(), "changed", *json)
         }
         KeysCommand::Rotate { key, grace, json } => {
-            let grace = parse_duration(grace).map_err(|problem| CommandError::usage(format!("--grace {problem}")))?;
+            let grace = parse_grace(grace).map_err(|problem| CommandError::usage(format!("--grace {problem}")))?;
             let (change, secret) = rules.rotate(rules.find(&stored, key)?, grace)?;
             gateway.change(&change)?;
             new_key_text(config, &gateway, &change, &secret, *json)

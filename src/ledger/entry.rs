@@ -60,8 +60,8 @@ impl Entry<'_> {
             | StoredState::Accepted { .. }
             | StoredState::Failed { .. } => (usize::from(self.purchase.pictures), None),
         };
-        let priced = price.input_usd_per_million_tokens.and(price.output_usd_per_million_tokens).is_some();
-        Some(Cost { usd: price.of(pictures, usage).0, reported: priced && usage.is_some() })
+        let cost = price.cost(pictures, usage, self.job.record.terms());
+        Some(Cost { usd: cost.usd.0, reported: !cost.estimated })
     }
 
     pub(super) fn upstream(&self) -> Option<&UpstreamId> {

@@ -75,8 +75,8 @@ fn purchase(entry: &Entry<'_>, catalogue: &Catalogue, location: &Location) -> St
         facts.add("decided", resolution.name());
         facts.maybe("decided at", entry.times.decided);
     } else if entry.payment() == Payment::Unknown {
-        let command = location.command(&format!("resolve {} lost|bought|resubmit", stored.id));
-        facts.add("to decide", command);
+        let command = location.command(&format!("resolve {} DECISION", stored.id));
+        facts.add("to decide", format!("{command}   (DECISION: lost, bought or resubmit)"));
     }
     facts.text()
 }

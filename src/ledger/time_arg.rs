@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, parse_duration};
 
 /// A time, or an age: `2026-11-21`, `2026-11-21T10:00Z`, `2h`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl FromStr for TimeArg {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match duration(text) {
+        Ok(match parse_duration(text) {
             Some(age) => Self::Ago(age),
             None => Self::At(
                 calendar(text, ZoneArg::default())
@@ -45,7 +45,7 @@ impl FromStr for DurationArg {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        duration(text).map(Self).ok_or("write a number and a unit, such as 90s, 5m or 2h")
+        parse_duration(text).map(Self).ok_or("write a number and a unit, such as 90s, 5m or 2h")
     }
 }
 
@@ -116,21 +116,6 @@ fn calendar(text: &str, zone: ZoneArg) -> Option<ExportTime> {
     let offset = jiff::tz::Offset::from_seconds(zone.0).ok()?;
     let time = Timestamp::from_millis(offset.to_timestamp(time).ok()?.as_millisecond());
     Some(ExportTime { time, has_zone: named_utc })
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    if !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 /// Subtracts a duration.

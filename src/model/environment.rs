@@ -44,6 +44,23 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Reads a duration as people write it: a number and `s`, `m`, `h` or `d`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    // A sign would be read as part of the number.
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * seconds))
+}
+
 /// Time that the gateway has counted while it ran, in milliseconds. It is stored, so it goes on after a restart; the time in
 /// between does not count, and no setting of the wall clock moves it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

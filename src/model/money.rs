@@ -47,25 +47,67 @@ pub(crate) struct Price {
     pub(crate) input_usd_per_million_tokens: Option<f64>,
     /// US dollars for a million output tokens.
     pub(crate) output_usd_per_million_tokens: Option<f64>,
-    /// Estimate for one picture, used until the upstream has reported tokens.
+    /// Estimate for one picture of 1024 by 1024 pixels whose quality is not known, used until the upstream has reported tokens.
     pub(crate) estimate_usd_per_picture: f64,
 }
 
+/// What the tokens of a picture depend on, as far as it is known before they are reported.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PictureTerms<'a> {
+    pub(crate) quality: Option<&'a str>,
+    pub(crate) pixels: u64,
+    /// Input pictures, without the mask.
+    pub(crate) inputs: u8,
+}
+
+/// The pixels of a picture of 1024 by 1024, which published figures are for.
+const MEGAPIXEL: u32 = 1024 * 1024;
+/// The input tokens of an edit with one picture (recorded).
+const EDIT_INPUT_TOKENS: f64 = 368.0;
+
+/// The qualities whose output tokens can be told beforehand, with the tokens of a picture of 1024 by 1024: 196 are documented,
+/// 805 recorded, and the highest is taken for four times that, as OpenAI lists it for its first model.
+const OUTPUT_TOKENS: [(&str, f64); 3] = [("low", 196.0), ("medium", 805.0), ("high", 3220.0)];
+
 impl Price {
-    /// Returns the price of `pictures` pictures: by reported tokens if their prices are known, else the estimate.
-    pub(crate) fn of(&self, pictures: usize, usage: Option<&Usage>) -> Usd {
-        self.cost(pictures, usage).usd
+    /// Returns the estimate for `pictures` pictures of one purchase. They cost in proportion to their pixels.
+    pub(crate) fn estimate(&self, pictures: usize, terms: PictureTerms<'_>) -> Usd {
+        let PictureTerms { quality, pixels, inputs } = terms;
+        let pictures = f64::from(u32::try_from(pictures).unwrap_or(u32::MAX));
+        let megapixels = f64::from(u32::try_from(pixels).unwrap_or(u32::MAX)) / f64::from(MEGAPIXEL);
+        let usd = match (self.input_usd_per_million_tokens, self.usd_per_megapixel(quality)) {
+            (Some(input), Some(each)) => {
+                pictures * megapixels * each + f64::from(inputs) * EDIT_INPUT_TOKENS * input / 1e6
+            }
+            // Without a quality the upstream chooses one.
+            _ if self.is_metered() => pictures * self.estimate_usd_per_picture * megapixels.max(1.0),
+            _ => pictures * self.estimate_usd_per_picture,
+        };
+        Usd(usd)
     }
 
-    /// The same, and whether it is the estimate.
-    pub(crate) fn cost(&self, pictures: usize, usage: Option<&Usage>) -> Cost {
-        let by_tokens = (usage, self.input_usd_per_million_tokens, self.output_usd_per_million_tokens);
-        if let (Some(usage), Some(input), Some(output)) = by_tokens {
-            let usd = (tokens(usage.input_tokens) * input + tokens(usage.output_tokens) * output) / 1e6;
-            Cost { usd: Usd(usd), estimated: false }
-        } else {
-            let usd = self.estimate_usd_per_picture * f64::from(u32::try_from(pictures).unwrap_or(u32::MAX));
-            Cost { usd: Usd(usd), estimated: true }
+    /// Returns the estimate for 1024 by 1024 pixels of a quality; `None` where it cannot be told beforehand.
+    fn usd_per_megapixel(&self, quality: Option<&str>) -> Option<f64> {
+        self.by_quality().find(|&(name, _)| Some(name) == quality).map(|(_, usd)| usd)
+    }
+
+    /// Returns the estimate for 1024 by 1024 pixels of each quality; none for a model that does not go by tokens.
+    pub(crate) fn by_quality(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let usd = self.output_usd_per_million_tokens;
+        usd.into_iter().flat_map(|usd| OUTPUT_TOKENS.map(|(quality, tokens)| (quality, tokens * usd / 1e6)))
+    }
+
+    /// Returns the price by reported tokens; `None` where these or their prices are not known.
+    pub(crate) fn by_tokens(&self, usage: Option<&Usage>) -> Option<Usd> {
+        let (usage, input, output) = (usage?, self.input_usd_per_million_tokens?, self.output_usd_per_million_tokens?);
+        Some(Usd((tokens(usage.input_tokens) * input + tokens(usage.output_tokens) * output) / 1e6))
+    }
+
+    /// Returns what the pictures of a purchase cost: by reported tokens, else the estimate.
+    pub(crate) fn cost(&self, pictures: usize, usage: Option<&Usage>, terms: PictureTerms<'_>) -> Cost {
+        match self.by_tokens(usage) {
+            Some(usd) => Cost { usd, estimated: false },
+            None => Cost { usd: self.estimate(pictures, terms), estimated: true },
         }
     }
 
@@ -154,7 +196,31 @@ mod tests {
         };
         let usage = Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None };
         // A purchase that the vendor billed at this price.
-        assert!((price.of(1, Some(&usage)).0 - 0.0217).abs() < 0.0001);
-        assert!((price.of(2, None).0 - 0.06).abs() < 1e-9);
+        let terms = PictureTerms::default();
+        assert!((price.cost(1, Some(&usage), terms).usd.0 - 0.0217).abs() < 0.0001);
+        assert_eq!(price.cost(2, None, terms), Cost { usd: Usd(0.06), estimated: true });
+    }
+
+    #[test]
+    fn an_estimate_goes_by_quality_and_size() {
+        let price = Price {
+            input_usd_per_million_tokens: Some(6.4),
+            output_usd_per_million_tokens: Some(24.0),
+            estimate_usd_per_picture: 0.03,
+        };
+        let usd = |quality, (width, height): (u64, u64), inputs| {
+            let terms = PictureTerms { quality, pixels: width * height, inputs };
+            (price.estimate(1, terms).0 * 1e4).round() / 1e4
+        };
+        // What the vendor documents for a low one, and billed for a medium one with an input.
+        assert_eq!(usd(Some("low"), (1024, 1024), 0), 0.0047);
+        assert_eq!(usd(Some("medium"), (1024, 1024), 1), 0.0217);
+        assert_eq!(usd(Some("high"), (3840, 2160), 0), 0.6113);
+        assert_eq!(usd(None, (1024, 1024), 0), 0.03);
+        assert_eq!(usd(Some("auto"), (2048, 1024), 1), 0.06);
+        assert_eq!(usd(None, (512, 512), 0), 0.03, "no less where nothing is known");
+        let flat = Price { input_usd_per_million_tokens: None, output_usd_per_million_tokens: None, ..price };
+        let terms = PictureTerms { quality: Some("high"), pixels: 3840 * 2160, inputs: 1 };
+        assert!((flat.estimate(4, terms).0 - 0.12).abs() < 1e-9, "a price for each picture");
     }
 }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::environment::Timestamp;
-use super::ids::{Digest, EventId, JobId, ModelId, UpstreamId};
+use super::ids::{ClientId, Digest, EventId, JobId, ModelId, UpstreamId};
 use super::money::Usage;
 use super::picture::Format;
 use super::quota::Limit;
+use super::request::Task;
 
 /// A picture that was bought, complete and on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,8 +253,22 @@ impl fmt::Debug for Webhook {
     }
 }
 
+/// A job that failed while no request waited for it, because its client had a 202 or had left.
+#[derive(Clone, Debug)]
+pub(crate) struct UnattendedFailure {
+    pub(crate) job: JobId,
+    pub(crate) client: ClientId,
+    pub(crate) model: ModelId,
+    pub(crate) task: Task,
+    pub(crate) created: Timestamp,
+    pub(crate) failure: Failure,
+}
+
 /// Is notified when jobs end.
 pub(crate) trait CompletionListener: Send + Sync + fmt::Debug {
     /// A job has ended and the journal has recorded the end; or a webhook was recorded for a job that had ended.
     fn ended(&self, job: JobId);
+
+    /// A job has failed, and no response reports it.
+    fn failed_unattended(&self, failed: UnattendedFailure);
 }

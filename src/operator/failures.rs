@@ -18,8 +18,9 @@ pub(crate) struct RecentFailure {
 }
 
 impl RecentFailure {
-    pub(crate) fn of(ended: EndedRequest) -> Self {
-        let (reason, money, help) = (reason(ended.code), money(ended.payment), help(&ended));
+    /// Makes the story of a request. `arguments` follow each command, so that it finds the storage of this gateway.
+    pub(crate) fn of(ended: EndedRequest, arguments: &str) -> Self {
+        let (reason, money, help) = (reason(ended.code), money(ended.payment), help(&ended, arguments));
         Self { ended, reason, money, help }
     }
 }
@@ -31,7 +32,7 @@ pub(super) fn money(payment: Payment) -> &'static str {
         Payment::Bought => "bought",
         Payment::UnderWay => "the purchase goes on",
         Payment::Possible => "may have cost money",
-        Payment::Unknown => "may have been bought",
+        Payment::Unknown => "may have been bought; DECISION is lost, bought or resubmit",
     }
 }
 
@@ -67,21 +68,23 @@ pub(super) fn reason(code: &str) -> String {
 }
 
 /// Returns what helps, in one sentence or as a command.
-fn help(ended: &EndedRequest) -> Option<String> {
+///
+/// A command stays harmless when it is pasted as it is: the decision about money has to be written by the operator.
+fn help(ended: &EndedRequest, arguments: &str) -> Option<String> {
     let job = ended.prediction.as_deref();
+    let ledger = |command: &str| format!("gptproto-gateway ledger {command}{arguments}");
     if ended.outcome == RequestOutcome::Unknown {
-        return Some(job.map_or_else(
-            || "gptproto-gateway ledger list --state unknown".to_owned(),
-            |job| format!("gptproto-gateway ledger resolve {job} lost|bought|resubmit"),
-        ));
+        return Some(
+            job.map_or_else(|| ledger("list --state unknown"), |job| ledger(&format!("resolve {job} DECISION"))),
+        );
     }
     let advice = match ended.code {
         "upstream_key_refused" => "Replace the key of the account (GPTPROTO_API_KEY) and restart.",
         "insufficient_quota" => "Add credit to the account at the upstream.",
-        "upstream_edge_refused" | "upstream_unreachable" => "gptproto-gateway check",
+        "upstream_edge_refused" | "upstream_unreachable" => return Some(format!("gptproto-gateway check{arguments}")),
         "disk_full" => "Free space, or lower storage.results_bytes_max.",
         "server_is_overloaded" | "rate_limit_exceeded" => "Add an account, or let the client wait longer.",
-        _ => return job.map(|job| format!("gptproto-gateway ledger show {job}")),
+        _ => return job.map(|job| ledger(&format!("show {job}"))),
     };
     Some(advice.to_owned())
 }
@@ -92,9 +95,9 @@ mod tests {
     use crate::telemetry::RequestId;
 
     fn failed(code: &'static str, outcome: RequestOutcome, prediction: Option<&str>) -> RecentFailure {
-        RecentFailure::of(EndedRequest {
+        let ended = EndedRequest {
             at_ms: 0,
-            request: RequestId::random(),
+            request: Some(RequestId::random()),
             route: "edits",
             client: "alice".into(),
             model: None,
@@ -107,7 +110,8 @@ mod tests {
             usd_estimated: false,
             prediction: prediction.map(str::to_owned),
             cause: None,
-        })
+        };
+        RecentFailure::of(ended, " --sandbox")
     }
 
     #[test]
@@ -115,10 +119,14 @@ mod tests {
         let help = |code, outcome, prediction| failed(code, outcome, prediction).help;
         assert_eq!(
             help("submission_outcome_unknown", RequestOutcome::Unknown, Some("pred_1")).as_deref(),
-            Some("gptproto-gateway ledger resolve pred_1 lost|bought|resubmit")
+            Some("gptproto-gateway ledger resolve pred_1 DECISION --sandbox")
         );
+        // Pasted into a shell, none of it is more than one command that decides nothing.
+        let commands = [RequestOutcome::Unknown, RequestOutcome::Failed]
+            .map(|outcome| help("submission_outcome_unknown", outcome, Some("pred_1")).unwrap_or_default());
+        assert!(!commands.concat().contains(['|', ';', '&', '<', '>', '$', '`']), "{commands:?}");
         let shown = help("image_generation_failed", RequestOutcome::Failed, Some("pred_1"));
-        assert_eq!(shown.as_deref(), Some("gptproto-gateway ledger show pred_1"));
+        assert_eq!(shown.as_deref(), Some("gptproto-gateway ledger show pred_1 --sandbox"));
         assert_eq!(help("too_many_waiting", RequestOutcome::Failed, None), None);
         assert_eq!(failed("some_new_code", RequestOutcome::Failed, None).reason, "some new code");
     }

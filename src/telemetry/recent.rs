@@ -83,8 +83,9 @@ pub(crate) struct RequestFailure {
 pub(crate) struct EndedRequest {
     /// Unix time in milliseconds.
     pub(crate) at_ms: i64,
-    #[serde(serialize_with = "as_text")]
-    pub(crate) request: RequestId,
+    /// `None` for a job that failed while no request waited for it.
+    #[serde(serialize_with = "as_text_or_null")]
+    pub(crate) request: Option<RequestId>,
     pub(crate) route: &'static str,
     #[serde(serialize_with = "as_text")]
     pub(crate) client: Arc<str>,
@@ -126,8 +127,8 @@ fn as_text<S: Serializer>(text: &impl ToString, serializer: S) -> Result<S::Ok, 
 }
 
 #[expect(clippy::ref_option, reason = "serde passes the field itself")]
-fn as_text_or_null<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    text.as_deref().serialize(serializer)
+fn as_text_or_null<S: Serializer>(text: &Option<impl ToString>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
 /// The last requests for pictures. Cheap to clone.
@@ -232,7 +233,7 @@ mod tests {
     fn ended(ms: u64, outcome: RequestOutcome, payment: Payment) -> EndedRequest {
         EndedRequest {
             at_ms: 0,
-            request: RequestId::random(),
+            request: Some(RequestId::random()),
             route: "edits",
             client: "alice".into(),
             model: None,

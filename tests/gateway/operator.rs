@@ -104,6 +104,30 @@ async fn failed_requests_are_kept_with_their_story() {
 }
 
 #[tokio::test]
+async fn a_job_that_fails_without_a_waiting_request_is_among_the_failures_once() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    upstream.fault("submit", "drop_after", 1).await;
+    let later = gateway.alice().edit(&Edit::new("later").header("prefer", "respond-async")).await;
+    assert_eq!(later.status, 202, "{}", later.text());
+    let job = later.header("x-gateway-prediction").to_owned();
+    let failures = async || -> Vec<Value> {
+        let status: Value = serde_json::from_str(&gateway.page("/status.json").await.1).unwrap();
+        status["recent_failures"].as_array().unwrap().clone()
+    };
+    until("the failure is known", async || !failures().await.is_empty()).await;
+    // A request that is told of it has a row of its own, and the job keeps its only one.
+    gateway.alice().edit(&Edit::new("later")).await.is_refused(502, "submission_outcome_unknown");
+    let failures = failures().await;
+    assert_eq!(failures.len(), 2, "{failures:?}");
+    let failure = &failures[1];
+    assert_eq!((&failure["request"], &failure["prediction"]), (&Value::Null, &Value::from(job.as_str())), "{failure}");
+    for (name, value) in [("client", "alice"), ("route", "edits"), ("payment", "unknown")] {
+        assert_eq!(failure[name], value, "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_gateway_is_healthy_and_not_ready() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.shutdown_delay_s", "2")]).await;

@@ -45,7 +45,7 @@ use crate::input_urls::InputUrlGuards;
 use crate::lifecycle::Lifecycle;
 use crate::model::{
     ApiKind, Choices, ClientId, Clock, CompletionListener, Failure, JobId, PictureRequest, Rng, Size, Task, Timestamp,
-    UpstreamId,
+    UnattendedFailure, UpstreamId,
 };
 use crate::storage::clients::StoredClients;
 use crate::storage::journal::StoredState;
@@ -133,6 +133,8 @@ struct NoListener;
 
 impl CompletionListener for NoListener {
     fn ended(&self, _job: JobId) {}
+
+    fn failed_unattended(&self, _failed: UnattendedFailure) {}
 }
 
 /// Stores nothing.

@@ -167,8 +167,11 @@ fn ending_of(failure: &Failure) -> (RequestOutcome, Payment) {
         (RequestOutcome::Unknown, Payment::Unknown)
     } else if failure.may_have_been_bought() {
         (RequestOutcome::Failed, Payment::Possible)
-    } else if let Failure::LimitExceeded { .. } | Failure::Outpaced { .. } | Failure::KeyReused | Failure::Abandoned =
-        failure
+    } else if let Failure::LimitExceeded { .. }
+    | Failure::Outpaced { .. }
+    | Failure::KeyReused
+    | Failure::Abandoned
+    | Failure::Moderated { .. } = failure
     {
         // A limit of the client, or what it asked for itself.
         (RequestOutcome::Refused, Payment::NotBought)

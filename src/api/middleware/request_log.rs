@@ -170,7 +170,7 @@ impl LoggedRequest<'_> {
         };
         Some(EndedRequest {
             at_ms: SystemClock.now().millis(),
-            request: self.id,
+            request: Some(self.id),
             route,
             client: fields.client.as_ref().map(|client| Arc::clone(&client.0)).unwrap_or_default(),
             model: fields.model.as_ref().map(|model| model.as_str().into()),

@@ -67,6 +67,8 @@ struct Parameter<'a> {
 struct PriceObject {
     /// An estimate where it is metered.
     usd_per_picture: f64,
+    /// Estimates for 1024 by 1024 pixels, by quality; empty where the price does not depend on it.
+    usd_per_megapixel: BTreeMap<&'static str, f64>,
     /// The price goes by tokens, which are reported with the picture.
     metered: bool,
 }
@@ -112,6 +114,7 @@ impl<'a> Description<'a> {
             parameters,
             price: PriceObject {
                 usd_per_picture: model.price.estimate_usd_per_picture,
+                usd_per_megapixel: model.price.by_quality().collect(),
                 metered: model.price.is_metered(),
             },
         }

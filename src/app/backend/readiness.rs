@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::app::key_query::{KeyAnswer, ask_about_key};
 use crate::budget::{AccountReadiness, Budget, Readiness};
 use crate::config::Account;
@@ -19,8 +21,37 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The longest question.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How often the start looks for the first answers.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What is known of the configured accounts.
+#[derive(Debug)]
+pub(in crate::app) struct KnownAccounts {
+    budget: AccountReadiness,
+    accounts: Vec<AccountId>,
+}
+
+impl KnownAccounts {
+    /// Waits for the first answer about each account, up to `timeout`, and returns what is known then.
+    pub(in crate::app) async fn first_answers(&self, timeout: Duration) -> Vec<(&AccountId, Readiness)> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let known: Vec<_> = self.accounts.iter().map(|account| (account, self.budget.known(account))).collect();
+            if Instant::now() >= deadline || known.iter().all(|&(_, known)| known != Readiness::Unasked) {
+                return known;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+}
+
 /// Starts a task for each account that runs as long as the process does.
-pub(in crate::app) fn follow(upstream: &GptProto, budget: &Budget, accounts: &[Account], lifecycle: &Lifecycle) {
+pub(in crate::app) fn follow(
+    upstream: &GptProto,
+    budget: &Budget,
+    accounts: &[Account],
+    lifecycle: &Lifecycle,
+) -> KnownAccounts {
     for account in accounts {
         let (upstream, budget, account) = (upstream.clone(), AccountReadiness::of(budget), account.id.clone());
         lifecycle.spawn_service("readiness", async move {
@@ -30,6 +61,8 @@ pub(in crate::app) fn follow(upstream: &GptProto, budget: &Budget, accounts: &[A
             }
         });
     }
+    let accounts = accounts.iter().map(|account| account.id.clone()).collect();
+    KnownAccounts { budget: AccountReadiness::of(budget), accounts }
 }
 
 /// Asks until the account can buy, as far as a free question or a purchase shows it.

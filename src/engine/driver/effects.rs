@@ -11,9 +11,9 @@ use super::start_time::missed_start;
 use super::submit::Attempt;
 use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
-use crate::model::{Digest, Input, PictureRequest, PurchaseId};
+use crate::model::{Digest, Failure, Input, PictureRequest, PurchaseId, UnattendedFailure};
 use crate::storage::JournalError;
-use crate::storage::journal::{Durability, Record, Standing};
+use crate::storage::journal::{Durability, JobRecord, Record, Standing};
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
@@ -106,11 +106,17 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             driver.fetcher.metrics.refetched(result);
             state.defer([Deferred::LogRefetch { purchase, upstream, result }]);
         }
-        Effect::EndJob { record, outcome, refetched } => {
+        Effect::EndJob { record, outcome, refetched, attended } => {
             match &outcome {
                 Err(failure) if refetched => driver.cache.damaged.note_lost(record.id, failure),
                 Ok(_) if refetched => {}
                 Ok(_) | Err(_) => driver.cache.on_ended(&record, &outcome),
+            }
+            if let Err(failure) = &outcome
+                && !refetched
+                && !attended
+            {
+                driver.services.completion_listener.failed_unattended(unattended(&record, failure.clone()));
             }
             let live = state.live.end(record.id, outcome);
             state.defer(live.map(Deferred::ReleaseJob));
@@ -118,6 +124,12 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             driver.services.completion_listener.ended(record.id);
         }
     }
+}
+
+fn unattended(record: &JobRecord, failure: Failure) -> UnattendedFailure {
+    let JobRecord { id: job, client, model, task, created, .. } = record;
+    let (client, model) = (client.clone(), model.clone());
+    UnattendedFailure { job: *job, client, model, task: *task, created: *created, failure }
 }
 
 fn submission<'a>(state: &'a mut StateGuard<'_>, purchase: PurchaseId) -> Option<&'a mut Submission> {

@@ -149,7 +149,13 @@ pub(in crate::engine) enum Effect {
     EndRefetch { purchase: PurchaseId, upstream: Option<UpstreamId>, result: RefetchResult },
     /// Answer the waiters of a job that has ended, and store its outcome for later requests.
     /// `refetched`: it has ended before, and its stored pictures were fetched again.
-    EndJob { record: Arc<JobRecord>, outcome: Result<Arc<JobResult>, Failure>, refetched: bool },
+    EndJob {
+        record: Arc<JobRecord>,
+        outcome: Result<Arc<JobResult>, Failure>,
+        refetched: bool,
+        /// A request waits for it.
+        attended: bool,
+    },
 }
 
 /// The result of fetching the stored pictures of a purchase again.

@@ -113,8 +113,8 @@ impl Jobs {
         let Some(live) = self.table.live.get_mut(&job) else { return };
         if live.has_ended() {
             let Some(live) = self.table.remove(job) else { return };
-            let refetched = live.listing == Listing::Refetched;
-            out.push(Effect::EndJob { outcome: live.outcome(), record: live.record, refetched });
+            let (refetched, attended) = (live.listing == Listing::Refetched, live.needed > 0);
+            out.push(Effect::EndJob { outcome: live.outcome(), record: live.record, refetched, attended });
         } else if live.listing == Listing::Joinable && live.is_dispensable() {
             live.listing = Listing::Abandoned;
             let record = live.record.clone();

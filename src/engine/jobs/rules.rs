@@ -36,7 +36,7 @@ impl Rules {
 
     /// Returns what pictures of a job's model cost, by the tokens where they are known.
     pub(super) fn price_of(&self, record: &JobRecord, pictures: usize, usage: Option<&Usage>) -> Option<Usd> {
-        self.catalogue.find(&record.model).map(|model| model.price.of(pictures, usage))
+        self.catalogue.find(&record.model).map(|model| model.price.cost(pictures, usage, record.terms()).usd)
     }
 
     /// Returns what a stored job without pictures may have cost. `None` for a model that is not in the
@@ -49,7 +49,7 @@ impl Rules {
         });
         match bought.map(|purchase| usize::from(purchase.pictures)).sum() {
             0 => Some(Cost::default()),
-            bought => Some(self.catalogue.find(&stored.record.model)?.price.cost(bought, None)),
+            bought => Some(self.catalogue.find(&stored.record.model)?.price.cost(bought, None, stored.record.terms())),
         }
     }
 }

@@ -161,7 +161,8 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
         return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
     };
     let pictures = split(engine, model, &request);
-    let prices: Vec<Usd> = pictures.iter().map(|&pictures| model.price.of(usize::from(pictures), None)).collect();
+    let prices: Vec<Usd> =
+        pictures.iter().map(|&pictures| model.price.estimate(pictures.into(), record.terms())).collect();
     let submits = queued_submits(&record, &request, &prices);
     let now = Instant::now();
     let mut expected_start = now;
@@ -170,7 +171,7 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
         expected_start += check_starts_in_time(&services.budget, first, spare)?;
     }
     let all_pictures = usize::from(request.n);
-    let usd = model.price.of(all_pictures, None);
+    let usd = prices.iter().copied().fold(Usd::default(), std::ops::Add::add);
     let cost = CostEstimate { purchases: pictures.len(), pictures: all_pictures, usd };
     let quota = engine.quotas.reserve(&record.client, cost);
     let quota = quota.map_err(|LimitExceeded { limit, retry_after }| Failure::LimitExceeded { limit, retry_after })?;

@@ -123,7 +123,7 @@ impl Reconciliation {
         let decision = match verdict {
             Verdict::ProbablyBought { .. } | Verdict::DecidedLostButInExport { .. } => "bought",
             Verdict::ProbablyNot => "lost",
-            Verdict::NotCovered => "lost|bought|resubmit",
+            Verdict::NotCovered => "DECISION",
         };
         location.command(&format!("resolve {} {decision}", self.items[index].purchase.id))
     }

@@ -10,7 +10,7 @@ use super::names::{OperatorAliases, candidates, likeness};
 use super::parameters::{Parameters, TaskSpec, check_auto};
 use super::size_rule::SizeRule;
 use crate::model::ids::ModelId;
-use crate::model::money::{Cost, Price};
+use crate::model::money::{Cost, PictureTerms, Price};
 use crate::model::outcome::JobResult;
 use crate::model::request::{ApiKind, Task};
 
@@ -47,8 +47,10 @@ impl Catalogue {
         let price = self.find(&result.model)?.price;
         let missing = result.missing.iter().filter(|missing| missing.failure.may_have_been_bought());
         let missing: usize = missing.map(|missing| usize::from(missing.pictures)).sum();
-        let made = price.cost(result.pictures.len(), result.usage.as_ref());
-        Some(if missing == 0 { made } else { made + price.cost(missing, None) })
+        let pixels = result.pictures.first().map_or(0, |picture| u64::from(picture.width) * u64::from(picture.height));
+        let terms = PictureTerms { pixels, ..PictureTerms::default() };
+        let made = price.cost(result.pictures.len(), result.usage.as_ref(), terms);
+        Some(if missing == 0 { made } else { made + price.cost(missing, None, terms) })
     }
 
     /// Returns the one of some models whose id is most like a name that no model has; the newest of equals.

@@ -94,10 +94,19 @@ function close() {
   clearTimeout(silence);
 }
 
-/** Tries again after a pause, and says so. */
+/** When the connection was lost. */
+let lostAt = null;
+
+/** Tries again after a pause. Until then the page says since when it shows what was: a tab in the background is believed. */
 function lost() {
   close();
   say("reconnecting …", "warn");
+  lostAt ??= new Date();
+  const text = `No connection since ${lostAt.toLocaleTimeString()}`;
+  document.title = `${text} · gptproto-gateway`;
+  each({ verdict: text }, "data-text", (place, words) => { place.textContent = words; });
+  each({ verdict: "bad" }, "data-level-of", (place, level) => { place.dataset.level = level; });
+  document.getElementById("main").classList.add("stale");
   retry = setTimeout(connect, pause);
   pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
 }
@@ -117,6 +126,8 @@ function connect() {
     if (version !== null && running !== version) return location.reload();
     version = running;
     say("live", "good");
+    lostAt = null;
+    document.getElementById("main").classList.remove("stale");
     show(view);
   });
 }

@@ -34,9 +34,15 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
         (usd + client.usd_per_day.used, pictures + client.pictures_per_day.used)
     });
     view.text("spent", dollars(today));
-    view.text("spent.detail", format!("{}, with those under way", counted(pictures, "picture")));
+    view.text(
+        "spent.detail",
+        format!("{}, with those under way and those that may be charged", counted(pictures, "picture")),
+    );
     view.text("saved", dollars(engine.joined_usd + engine.hits_usd));
-    view.text("saved.detail", format!("{} from the cache, {} joined", engine.cache_hits, engine.joined));
+    view.text(
+        "saved.detail",
+        format!("since the start: {} from the cache, {} joined", engine.cache_hits, engine.joined),
+    );
     view.text("unknown", engine.unknown.to_string());
     view.text("unknown.detail", format!("may have cost {}", dollars(engine.unknown_usd)));
     view.levels.insert("unknown", if engine.unknown > 0 { "warn" } else { "none" });

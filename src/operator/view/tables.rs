@@ -5,6 +5,7 @@ use super::{Cell, Row, View};
 use crate::admission::ClientStatus;
 use crate::operator::Snapshot;
 use crate::operator::failures::RecentFailure;
+use crate::telemetry::RequestId;
 use crate::telemetry::recent::{EndedRequest, Payment, RequestOutcome};
 
 /// Clients that are listed: those that have used most today.
@@ -52,7 +53,7 @@ fn failure(failure: &RecentFailure) -> Row {
         Cell { text: why, class: "wide" },
         Cell { text: (*money).to_owned(), class: paid },
         help,
-        Cell::code(ended.request.as_str()),
+        Cell::code(ended.request.as_ref().map_or("–", RequestId::as_str)),
     ])
 }
 
@@ -80,7 +81,7 @@ fn request(ended: &EndedRequest) -> Row {
         Cell::number(millis(ended.ms)),
         Cell::number(price),
         Cell::code(ended.code),
-        Cell::code(ended.request.as_str()),
+        Cell::code(ended.request.as_ref().map_or("–", RequestId::as_str)),
     ])
 }
 
@@ -156,7 +157,7 @@ fn clients(snapshot: &Snapshot) -> Vec<Row> {
             })
             .collect();
         Row::of([
-            Cell::text(client.name.as_str()),
+            Cell::text(if client.has_key { client.name.clone() } else { format!("{} (no valid key)", client.name) }),
             Cell::number(dollars(client.usd_per_day.used)),
             Cell::number(client.pictures_per_day.used.to_string()),
             Cell::number(dollars(client.usd_per_month.used)),

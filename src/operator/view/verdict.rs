@@ -7,7 +7,7 @@ use super::{Cell, Row, View};
 use crate::operator::Snapshot;
 use crate::operator::failures::reason;
 use crate::operator::history::Point;
-use crate::telemetry::recent::RequestTotals;
+use crate::telemetry::recent::{RequestOutcome, RequestTotals};
 
 /// Failures are in the headline for this long, in seconds.
 const HEADLINE_S: i64 = 600;
@@ -25,11 +25,15 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot, points: &[Point], now_
     let engine = &snapshot.engine;
     if engine.unknown > 0 {
         let text = format!(
-            "{} may have cost up to {}: no answer came to a submit, and none is sent again. Compare with the vendor's usage, and decide.",
+            "{} may have cost about {}: no answer came to a submit, and none is sent again. Compare with the vendor's usage, and decide.",
             counted(engine.unknown, "purchase"),
             dollars(engine.unknown_usd)
         );
-        notes.push(note("warn", text, Some("gptproto-gateway ledger list --state unknown")));
+        notes.push(note(
+            "warn",
+            text,
+            Some(&format!("gptproto-gateway ledger list --state unknown{}", snapshot.command_arguments)),
+        ));
     }
     for account in &snapshot.upstream.accounts {
         // When no account can buy, the first note has said it of each.
@@ -80,7 +84,9 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot, points: &[Point], now_
 fn failed_lately(points: &[Point], now_s: i64) -> (u64, u64) {
     let lately = points.iter().filter(|point| now_s - point.at_s <= HEADLINE_S);
     let sum = |of: fn(&RequestTotals) -> u64| lately.clone().map(|point| of(&point.requests)).sum();
-    (sum(RequestTotals::failures), sum(RequestTotals::sum))
+    // A job that is asked for later is counted when it fails, and then once.
+    let under_way = sum(|requests| requests.of(RequestOutcome::UnderWay));
+    (sum(RequestTotals::failures), sum(RequestTotals::sum) - under_way)
 }
 
 /// Names the most frequent causes of the failures of the last minutes.

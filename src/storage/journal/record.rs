@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::content::PictureBytes;
 use crate::model::{
-    AccountId, ApiKind, Choices, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PurchaseId,
-    Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+    AccountId, ApiKind, Choices, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PictureTerms,
+    PurchaseId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 
 /// One step in the life of a job. Its times are those of the wall clock, which people read; the journal adds its own running
@@ -104,6 +104,13 @@ pub(crate) struct JobRecord {
     pub(crate) created: Timestamp,
     /// `None` unless prompts are kept (`storage.keep_prompts`).
     pub(crate) prompt: Option<Arc<str>>,
+}
+
+impl JobRecord {
+    /// Returns what the price of its pictures depends on, before their tokens are reported.
+    pub(crate) fn terms(&self) -> PictureTerms<'_> {
+        PictureTerms { quality: self.choices.quality(), pixels: self.size.pixels(), inputs: self.inputs }
+    }
 }
 
 /// The operator's decision about a purchase of unknown outcome.

@@ -88,8 +88,14 @@ export function chosen() {
 
 /** Returns the estimated price of a request in US dollars; null where it is not known. */
 export function estimate(values = chosen()) {
-  const price = models.find(({ id }) => id === values.model)?.x_gateway.price?.usd_per_picture;
-  return typeof price === "number" ? price * Math.max(1, Number(values.n) || 1) : null;
+  const { price, parameters } = models.find(({ id }) => id === values.model)?.x_gateway ?? {};
+  if (typeof price?.usd_per_picture !== "number") return null;
+  const each = price.usd_per_megapixel?.[values.quality ?? parameters.quality?.default];
+  const [width, height] = /^(\d+)x(\d+)$/.exec(values.size ?? "")?.slice(1).map(Number) ?? [1024, 1024];
+  const megapixels = (width * height) / 1048576;
+  // Without a quality the image service chooses one.
+  const one = each === undefined ? price.usd_per_picture * (price.metered ? Math.max(1, megapixels) : 1) : each * megapixels;
+  return one * Math.max(1, Number(values.n) || 1);
 }
 
 export const priceText = (usd) => (usd === null ? "" : `about ${dollars(usd)}`);

@@ -11,7 +11,9 @@ use super::picture::{self, PROMPT};
 use crate::app::check::CheckArguments;
 use crate::config::{CacheMode, Config, InputTransport};
 use crate::model::picture::Structure;
-use crate::model::{ApiKind, Choices, Digest, Input, Model, ModelId, Picture, PictureRequest, Size, Task, Usd};
+use crate::model::{
+    ApiKind, Choices, Digest, Input, Model, ModelId, Picture, PictureRequest, PictureTerms, Size, Task, Usd,
+};
 use crate::upstream::formats::{FormatOptions, FormatRules, InputMethod};
 
 /// One purchase that is planned.
@@ -67,7 +69,7 @@ impl Plan {
     fn add(&mut self, model: &Model, masked: bool, methods: &[Option<InputMethod>]) {
         for &method in methods {
             let first_of_model = !self.purchases.iter().any(|purchase| purchase.model == model.id);
-            let (model, estimate) = (model.id.clone(), model.price.of(1, None));
+            let (model, estimate) = (model.id.clone(), model.price.estimate(1, PictureTerms::default()));
             self.purchases.push(PurchasePlan { model, masked, method, estimate, first_of_model });
         }
     }

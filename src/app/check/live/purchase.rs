@@ -18,6 +18,7 @@ use crate::model::picture::read_full;
 use crate::model::{ClientId, JobResult, PictureRequest, Size, StoredPicture};
 use crate::storage;
 use crate::telemetry::Metrics;
+use crate::telemetry::recent::RecentRequests;
 use crate::upstream::GptProto;
 use crate::upstream::formats::InputMethod;
 
@@ -51,8 +52,9 @@ pub(super) async fn make(
         service = Some(gptproto);
         recording as Arc<_>
     };
+    let (metrics, recent) = (Metrics::default(), RecentRequests::default());
     let opened = storage::open(&config.storage, &config.cache, rand::random()).await?;
-    let backend = Backend::start(&config, opened, false, &lifecycle, &Metrics::default(), upstream).await?;
+    let backend = Backend::start(&config, opened, false, &lifecycle, &metrics, &recent, upstream).await?;
     if let Some(gptproto) = &service {
         let purchase = Purchase { config: &config, planned, backend: &backend, gptproto, observer: &observer };
         purchase.run(request, &mut section, signals).await;
@@ -154,7 +156,7 @@ impl Purchase<'_> {
             picture,
             halves,
             usage: result.usage,
-            usd: tokens.map(|(price, usage)| price.of(1, Some(&usage))),
+            usd: tokens.and_then(|(price, usage)| price.by_tokens(Some(&usage))),
             estimate: self.planned.estimate,
         })
     }

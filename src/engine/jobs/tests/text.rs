@@ -87,7 +87,7 @@ impl Script {
                 assert!(upstream.is_some());
                 format!("refetched {} {result:?}", name(purchase)).to_lowercase()
             }
-            Effect::EndJob { record, outcome, refetched } => {
+            Effect::EndJob { record, outcome, refetched, .. } => {
                 let job = if record.id == self.job { String::new() } else { format!(" {}", self.number(record.id)) };
                 let job = if *refetched { format!("{job} refetched") } else { job };
                 match outcome {
