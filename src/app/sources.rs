@@ -67,11 +67,6 @@ impl Modules {
         format!("{standing}. In flight: {}, queued: {queued}, requests that wait: {waiters}", submitting + polling)
     }
 
-    /// Resolves once everything without which no purchase goes on has shown that it works.
-    pub(super) async fn shows_life(&self) {
-        engine::shows_life(&self.engine).await;
-    }
-
     /// Returns why the gateway is not ready; nothing when it is.
     fn not_ready(&self, upstream: &budget::Status) -> Vec<String> {
         let storage = self.engine.storage_standing();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::sources::Modules;
+use crate::engine;
 use crate::lifecycle::{Lifecycle, Supervisor};
 
 /// How often the sentence is renewed where no watchdog asks for more.
@@ -48,7 +49,7 @@ async fn report(supervisor: Supervisor, modules: Modules) {
 
 /// Resolves once the gateway has shown that it lives, however long that takes.
 async fn show_life(modules: &Modules, half: Duration) {
-    let mut shown = std::pin::pin!(modules.shows_life());
+    let mut shown = std::pin::pin!(engine::shows_life(&modules.engine));
     if tokio::time::timeout(half, shown.as_mut()).await.is_err() {
         tracing::error!(
             seconds = half.as_secs(),

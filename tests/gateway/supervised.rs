@@ -164,6 +164,8 @@ async fn a_watchdog_of_another_process_is_not_answered() {
     let (mut supervisor, program) = Supervisor::of(program);
     let serving = program.serve(&["serve"]).await;
     supervisor.hears("READY=1", 0).await;
+    // Several times the watchdog's.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(serving.terminate().await, Some(0));
     assert_eq!(supervisor.signs_of_life(0), 0);
 }
