@@ -102,8 +102,8 @@ impl Gateway {
         let supervisor = source.as_ref().map(|source| Supervisor::of(&source.environment)).unwrap_or_default();
         let lifecycle = Lifecycle::default();
         let file = source.as_ref().and_then(|source| source.file.clone());
-        let metrics = Metrics::default();
-        let recent = RecentRequests::default();
+        let metrics = Metrics::new(config.operator.metric_clients_max);
+        let recent = RecentRequests::new(&metrics);
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
@@ -152,6 +152,7 @@ impl Gateway {
             HostRules::new(operator.listen.is_loopback(), operator.listen.has_loopback(), &operator.hosts, None);
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
+        bound.register(&metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);
         let modules = Modules {
             engine: engine.clone(),

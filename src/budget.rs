@@ -35,8 +35,8 @@ mod queue;
 mod state;
 mod status;
 
-pub(crate) use account::Readiness;
 use account::{Account, KnownReadiness, LearnedAccount};
+pub(crate) use account::{Obstacle, Readiness};
 pub(crate) use forecast::Forecast;
 use permit::{Grant, Shared};
 pub(crate) use permit::{Granted, InFlightPermit, Poll, Pushback, QueueSlot, Reservation, Submit};
@@ -165,7 +165,8 @@ impl Budget {
             Account::new(account, upstream, learned, now)
         });
         let state = State::new(accounts.collect(), weights);
-        let shared = Arc::new(Shared::new(state, BudgetMetrics::new(metrics)));
+        let metrics = BudgetMetrics::new(metrics, state.accounts.iter().map(|account| &account.id));
+        let shared = Arc::new(Shared::new(state, metrics));
         Self { shared, queue_max: upstream.queue_max, queue_bytes_max: upstream.queue_bytes_max }
     }
 

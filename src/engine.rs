@@ -47,7 +47,7 @@ pub(crate) use jobs::JobStage;
 use jobs::rules::Rules;
 use jobs::{Counts, Jobs};
 use metrics::EngineMetrics;
-pub(crate) use metrics::Status;
+pub(crate) use metrics::{Status, Undecided};
 use polls::PollSchedule;
 pub(crate) use requests::delete::DeleteOutcome;
 pub(crate) use requests::job_request::{JobRequest, WaitMode};
@@ -78,6 +78,8 @@ pub(crate) struct Parts {
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
+    /// Follows the journal beside the engine.
+    pub(crate) undecided: Undecided,
     /// Where the engine keeps what it learns of stored pictures.
     pub(crate) state: LearnedState,
     /// Generation times that earlier runs of the gateway learned.
@@ -116,7 +118,7 @@ impl Engine {
         storage: &StorageConfig,
     ) -> Result<Self, JournalError> {
         let Parts { clock, rng, catalogue, journal, results, room, spool, budget, quotas, .. } = parts;
-        let metrics = EngineMetrics::new(&parts.metrics);
+        let metrics = EngineMetrics::new(&parts.metrics, parts.undecided, &catalogue);
         let rules = rules(upstream, &catalogue, parts.publishes_inputs);
         let schedule = PollSchedule::new(rules.planner, upstream.concurrent_polls_max.get());
         let latencies = latencies(upstream, parts.learned);

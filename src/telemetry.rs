@@ -16,17 +16,23 @@ use tracing_subscriber::{Layer, fmt::layer, registry};
 use crate::config::Config;
 use crate::config::LogFormat;
 
+pub(crate) mod label_names;
 pub(crate) mod process;
 pub(crate) mod recent;
 
 mod json_lines;
 
 use json_lines::JsonLines;
+use label_names::LabelNames;
+
+/// Clients with label values of their own where the configuration is not asked, as in tests.
+const CLIENTS_DEFAULT: usize = 100;
 
 /// The metrics registry of the process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+    clients: LabelNames,
 }
 
 /// A text format of metrics.
@@ -58,18 +64,8 @@ impl MetricsFormat {
 }
 
 impl Default for Metrics {
-    /// Returns a registry with the metrics of the process and of its build.
     fn default() -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(process::ProcessCollector));
-        let version = Some(("version", env!("CARGO_PKG_VERSION")));
-        // Set by builds that know the commit they are made from.
-        let revision = option_env!("GATEWAY_REVISION").filter(|revision| !revision.is_empty());
-        let revision = revision.map(|revision| ("revision", revision));
-        let build: Vec<(&str, &str)> = version.into_iter().chain(revision).collect();
-        let gateway = registry.sub_registry_with_prefix("gptproto_gateway");
-        gateway.register("build", "Version of the running gateway", Info::new(build));
-        Self { registry: Arc::new(Mutex::new(registry)) }
+        Self::new(CLIENTS_DEFAULT)
     }
 }
 
@@ -80,6 +76,34 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// Returns a registry with the metrics of the process and of its build, in which this many clients have label values of
+    /// their own.
+    pub(crate) fn new(clients_max: usize) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(process::ProcessCollector));
+        let version = Some(("version", env!("CARGO_PKG_VERSION")));
+        // Set by builds that know the commit they are made from.
+        let revision = option_env!("GATEWAY_REVISION").filter(|revision| !revision.is_empty());
+        let revision = revision.map(|revision| ("revision", revision));
+        let build: Vec<(&str, &str)> = version.into_iter().chain(revision).collect();
+        let gateway = registry.sub_registry_with_prefix("gptproto_gateway");
+        gateway.register("build", "Version of the running gateway", Info::new(build));
+        let clients = LabelNames::new(clients_max);
+        let help = "Clients that are label values, of operator.metric_clients_max; others share the value (other)";
+        gateway.register("metric_clients", help, clients.count.clone());
+        Self { registry: Arc::new(Mutex::new(registry)), clients }
+    }
+
+    /// Returns the clients that are label values.
+    pub(crate) fn clients(&self) -> LabelNames {
+        self.clients.clone()
+    }
+
+    /// Lets a part of the program register metrics of the gateway as a whole, which have no prefix of a module.
+    pub(crate) fn register_overall(&self, register: impl FnOnce(&mut Registry)) {
+        register(self.registry().sub_registry_with_prefix("gptproto_gateway"));
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -91,10 +91,11 @@ impl Webhooks {
         Parts { journal, clock, rng, lifecycle, metrics }: Parts,
     ) -> Result<(Self, EndedJobs), reqwest::Error> {
         let (ended, receiver) = mpsc::unbounded_channel();
+        // Also where webhooks are off: they show that nothing is sent.
+        let metrics = WebhookMetrics::new(&metrics);
         let Some(allowed) = &config.allowed else {
             return Ok((Self { enabled: None }, EndedJobs(receiver)));
         };
-        let metrics = WebhookMetrics::new(&metrics);
         let sender = WebhookSender::new(
             config,
             allowed,

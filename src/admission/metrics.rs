@@ -1,5 +1,6 @@
 //! The metrics of admission: rejections by limit, and for each client its limits and how much of them is used.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,11 +11,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::status::ClientStatus;
 use crate::model::Limit;
 use crate::telemetry::Metrics;
+use crate::telemetry::label_names::{LabelNames, OTHER};
 
 type Level = Family<LevelLabels, Gauge<f64, AtomicU64>>;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct AdmissionMetrics {
+    clients: LabelNames,
     rejections: Family<LimitLabel, Counter>,
     limit: Level,
     used: Level,
@@ -25,16 +28,23 @@ struct LimitLabel {
     limit: &'static str,
 }
 
-/// Only clients that have a key, so the set is finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LevelLabels {
-    client: String,
+    client: Arc<str>,
     limit: &'static str,
 }
 
 impl AdmissionMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let own = Self::default();
+        let own = Self {
+            clients: metrics.clients(),
+            rejections: Family::default(),
+            limit: Family::default(),
+            used: Family::default(),
+        };
+        for limit in Limit::ALL.map(Limit::name) {
+            own.rejections.get_or_create_owned(&LimitLabel { limit });
+        }
         metrics.register("admission", |registry| {
             registry.register(
                 "rejections",
@@ -59,13 +69,18 @@ impl AdmissionMetrics {
         self.rejections.get_or_create(&LimitLabel { limit: limit.name() }).inc();
     }
 
-    /// Updates the gauges. Those of clients and limits that are gone end.
+    /// Updates the gauges. Those of clients and limits that are gone end. Limits of several clients cannot be added up, so clients that
+    /// share a label value have none.
     pub(super) fn refresh(&self, clients: &[ClientStatus]) {
         self.limit.clear();
         self.used.clear();
         for client in clients {
+            let name = self.clients.value(&client.name);
+            if *name == *OTHER {
+                continue;
+            }
             for (limit, used, max) in client.levels() {
-                let labels = LevelLabels { client: client.name.clone(), limit: limit.name() };
+                let labels = LevelLabels { client: Arc::clone(&name), limit: limit.name() };
                 self.limit.get_or_create(&labels).set(max);
                 self.used.get_or_create(&labels).set(used);
             }

@@ -77,7 +77,7 @@ pub(super) async fn open_storage(
     let begun = Instant::now();
     let mut waits = false;
     loop {
-        let error = match storage::open(&config.storage, &config.cache, rand::random()).await {
+        let error = match storage::open(&config.storage, &config.cache, rand::random(), metrics).await {
             Err(error) if error.is_in_use() && begun.elapsed() < *lock_wait => error,
             opened => {
                 if waits && opened.is_ok() {
@@ -165,6 +165,7 @@ impl Backend {
             Webhooks::new(&config.webhooks, parts).context("cannot build the client that sends webhooks")?;
 
         // 5. Engine. It resumes the jobs that the journal lists as unfinished.
+        let undecided = engine::Undecided::default();
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             rng,
@@ -179,6 +180,7 @@ impl Backend {
             upstream: upstream(gptproto.clone()),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            undecided: undecided.clone(),
             state: state.clone(),
             learned: state.read(LATENCY_STATE),
             publishes_inputs: input_urls.is_some(),
@@ -186,10 +188,12 @@ impl Backend {
             formats: (state.read(FORMAT_STATE).unwrap_or_default(), Arc::new(FormatState(state.clone())) as Arc<_>),
         };
         let engine = Engine::start(parts, &config.upstream, cache, &config.storage).await?;
+        undecided.read(&*journal, &catalogue).await?;
         let learned = Learned { state, budget: budget.clone(), engine: engine.clone() };
         lifecycle.spawn_service("budget", budget.clone().run());
         // After the engine: jobs that ended while the gateway was down are in the journal by now.
         lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
+        lifecycle.spawn_service("undecided", undecided.follow(Arc::clone(&journal), Arc::clone(&catalogue)));
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
         lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };

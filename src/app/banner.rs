@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::budget::Readiness;
+use crate::budget::{Obstacle, Readiness};
 use crate::config::SANDBOX_KEY;
 use crate::ledger::quoted;
 use crate::model::AccountId;
@@ -51,7 +51,7 @@ pub(super) fn gateway(addresses: Addresses, file: Option<&Path>, accounts: &[(&A
 /// Returns a line for each account: whether it can buy, by a question that is free of charge.
 fn account_lines(accounts: &[(&AccountId, Readiness)]) -> String {
     let line = |&(account, known): &(&AccountId, Readiness)| {
-        let words = match (known, known.obstacle()) {
+        let words = match (known, known.obstacle().map(Obstacle::text)) {
             (_, Some(obstacle)) => format!("CANNOT BUY: {obstacle}"),
             (Readiness::Unasked, None) => "no answer yet; the status page and the log will say".to_owned(),
             (_, None) => "the upstream accepts its key".to_owned(),

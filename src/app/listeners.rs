@@ -88,6 +88,13 @@ impl BoundListeners {
         Ok(Self { client, operator, tls })
     }
 
+    /// Registers when the certificate expires, where there is one.
+    pub(super) fn register(&self, metrics: &Metrics) {
+        if let Some(tls) = &self.tls {
+            tls.register(metrics);
+        }
+    }
+
     /// Returns the addresses for clients and for the operator, at least one of each.
     ///
     /// # Errors
@@ -314,6 +321,7 @@ impl Listeners {
         let per_address = server.connections.per_address_max;
         let metrics = ConnectionMetrics::default();
         registry.register("connections", |registry| metrics.register(registry));
+        [CLIENTS, OPERATOR].into_iter().for_each(|listener| metrics.begin(listener));
         Self {
             client: ConnectionLimiter::new(shares.connections, per_address, server.connections.proxy_networks.clone()),
             operator: ConnectionLimiter::new(shares.operator, None, Vec::new()),

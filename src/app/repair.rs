@@ -30,7 +30,7 @@ pub async fn repair(config: &Config) -> anyhow::Result<()> {
     // Its start brings orphans back that the journal knows.
     let refused = "nothing was repaired; a repair needs the storage to itself, so stop a gateway that runs";
     let (metrics, recent) = (Metrics::default(), RecentRequests::default());
-    let opened = storage::open(&config.storage, &config.cache, rand::random()).await.context(refused)?;
+    let opened = storage::open(&config.storage, &config.cache, rand::random(), &metrics).await.context(refused)?;
     let backend =
         Backend::start(config, opened, false, &lifecycle, &metrics, &recent, upstream).await.context(refused)?;
     let total = damaged.len();

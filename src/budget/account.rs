@@ -19,7 +19,7 @@ use crate::model::{AccountId, Failure};
 use in_flight::InFlight;
 use rate::CallRates;
 pub(super) use readiness::KnownReadiness;
-pub(crate) use readiness::Readiness;
+pub(crate) use readiness::{Obstacle, Readiness};
 use submit_limit::SubmitLimit;
 
 mod in_flight;
@@ -218,17 +218,17 @@ impl Account {
         pause
     }
 
-    /// Returns why the account cannot buy now, and what to do.
-    pub(super) fn obstacle(&self, now: Instant) -> Option<&'static str> {
+    /// Returns why the account cannot buy now.
+    pub(super) fn obstacle(&self, now: Instant) -> Option<Obstacle> {
         if self.paused {
-            return Some("the operator has paused it; resume it with: gptproto-gateway accounts resume");
+            return Some(Obstacle::Paused);
         }
         self.known.readiness.obstacle().or_else(|| {
             let cooldown = self.cooldowns.account().filter(|cooldown| cooldown.is_active(now))?;
             Some(if let Failure::BalanceExhausted { .. } = cooldown.reason {
-                "the account has no credit left at the upstream; add credit"
+                Obstacle::BalanceExhausted
             } else {
-                "the upstream refuses the key; replace it"
+                Obstacle::KeyRefused
             })
         })
     }

@@ -1,6 +1,7 @@
 //! The status and the metrics of the budget.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,10 +10,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::account::Account;
+use super::account::{Account, Obstacle};
 use super::state::State;
 use crate::model::AccountId;
 use crate::telemetry::Metrics;
+use crate::telemetry::label_names::LabelNames;
 
 /// A snapshot for the status page.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,6 +52,9 @@ pub(crate) struct AccountStatus {
     pub(crate) ready: bool,
     /// Why it cannot, and what to do.
     pub(crate) obstacle: Option<&'static str>,
+    /// The same for metrics.
+    #[serde(skip)]
+    kind: Option<Obstacle>,
     /// Calls that the upstream refused since the start, by what the refusal concerns.
     pub(crate) pushbacks: BTreeMap<&'static str, u64>,
     /// The pauses and cooldowns that are active.
@@ -123,31 +128,46 @@ impl AccountStatus {
             submits_per_minute_max: account.submits_per_minute_max.get(),
             submits_per_minute_learned: account.submit_limit.submits_per_minute(),
             ready: obstacle.is_none(),
-            obstacle,
+            obstacle: obstacle.map(Obstacle::text),
+            kind: obstacle,
             pushbacks: BTreeMap::new(),
             pauses,
         }
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct BudgetMetrics {
+    queue: QueueMetrics,
     calls: Family<CallLabels, Counter>,
     pushbacks: Family<PushbackLabels, Counter>,
-    queued_submits: Gauge,
-    queued_submits_by_client: Family<ClientLabel, Gauge>,
-    queued_upload_bytes: Gauge,
     ready: Family<AccountLabel, Gauge>,
+    not_ready: Family<ObstacleLabels, Gauge>,
     in_flight: Family<AccountLabel, Gauge>,
     in_flight_max: Family<AccountLabel, Gauge>,
     submits_per_minute_max: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
     paused_seconds: Family<PauseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
+/// What waits in the queue.
+#[derive(Clone, Debug)]
+struct QueueMetrics {
+    clients: LabelNames,
+    submits: Gauge,
+    submits_by_client: Family<ClientLabel, Gauge>,
+    upload_bytes: Gauge,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     account: String,
     call: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObstacleLabels {
+    account: String,
+    reason: &'static str,
 }
 
 /// What a refusal can concern.
@@ -159,10 +179,9 @@ struct PushbackLabels {
     concerns: &'static str,
 }
 
-/// Only clients of the configuration, so the set is finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClientLabel {
-    client: String,
+    client: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -176,9 +195,51 @@ struct PauseLabels {
     reason: &'static str,
 }
 
+impl QueueMetrics {
+    fn set(&self, status: &Status) {
+        self.submits.set(whole(status.queued_submits));
+        // Clients without queued submits are removed.
+        self.submits_by_client.clear();
+        for (client, &count) in &status.queued_submits_by_client {
+            let label = ClientLabel { client: self.clients.value(client) };
+            // Several clients may share a value.
+            self.submits_by_client.get_or_create(&label).inc_by(whole(count));
+        }
+        self.upload_bytes.set(i64::try_from(status.queued_upload_bytes).unwrap_or(i64::MAX));
+    }
+}
+
+fn whole(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
 impl BudgetMetrics {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        let own = Self::default();
+    /// Counters of the accounts begin at 0.
+    pub(super) fn new<'a>(metrics: &Metrics, accounts: impl Iterator<Item = &'a AccountId>) -> Self {
+        let own = Self {
+            queue: QueueMetrics {
+                clients: metrics.clients(),
+                submits: Gauge::default(),
+                submits_by_client: Family::default(),
+                upload_bytes: Gauge::default(),
+            },
+            calls: Family::default(),
+            pushbacks: Family::default(),
+            ready: Family::default(),
+            not_ready: Family::default(),
+            in_flight: Family::default(),
+            in_flight_max: Family::default(),
+            submits_per_minute_max: Family::default(),
+            paused_seconds: Family::default(),
+        };
+        for account in accounts.map(ToString::to_string) {
+            for call in ["submit", "poll"] {
+                own.calls.get_or_create_owned(&CallLabels { account: account.clone(), call });
+            }
+            for concerns in CONCERNS {
+                own.pushbacks.get_or_create_owned(&PushbackLabels { account: account.clone(), concerns });
+            }
+        }
         metrics.register("upstream", |registry| {
             registry.register(
                 "calls",
@@ -187,25 +248,26 @@ impl BudgetMetrics {
             );
             registry.register(
                 "pushbacks",
-                "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, key)",
+                "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, permission, key)",
                 own.pushbacks.clone(),
             );
-            registry.register("queued_submits", "Submits that wait in the queue", own.queued_submits.clone());
+            registry.register("queued_submits", "Submits that wait in the queue", own.queue.submits.clone());
             registry.register(
-                "queued_submits_by_client",
+                "client_queued_submits",
                 "Submits that wait in the queue, by client",
-                own.queued_submits_by_client.clone(),
+                own.queue.submits_by_client.clone(),
             );
             registry.register(
                 "queued_upload_bytes",
                 "Bytes of the uploads of queued submits",
-                own.queued_upload_bytes.clone(),
+                own.queue.upload_bytes.clone(),
             );
             registry.register(
                 "ready",
                 "1 while an account can buy as far as that is known, 0 while its key is refused, its balance empty or the upstream unreachable",
                 own.ready.clone(),
             );
+            registry.register("not_ready", "1 for each reason for which an account cannot buy", own.not_ready.clone());
             registry.register("in_flight", "Predictions in flight at the upstream, by account", own.in_flight.clone());
             registry.register(
                 "in_flight_max",
@@ -238,24 +300,22 @@ impl BudgetMetrics {
     pub(super) fn pushbacks_of(&self, account: &str) -> BTreeMap<&'static str, u64> {
         let counted = |concerns: &'static str| {
             let labels = PushbackLabels { account: account.to_owned(), concerns };
-            self.pushbacks.get(&labels).map(|count| (concerns, count.get()))
+            let count = self.pushbacks.get(&labels)?.get();
+            (count > 0).then_some((concerns, count))
         };
         CONCERNS.into_iter().filter_map(counted).collect()
     }
 
     pub(super) fn refresh(&self, status: &Status) {
-        let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.queued_submits.set(whole(status.queued_submits));
-        // Clients without queued submits are removed.
-        self.queued_submits_by_client.clear();
-        for (client, &count) in &status.queued_submits_by_client {
-            self.queued_submits_by_client.get_or_create(&ClientLabel { client: client.clone() }).set(whole(count));
-        }
-        self.queued_upload_bytes.set(i64::try_from(status.queued_upload_bytes).unwrap_or(i64::MAX));
+        self.queue.set(status);
         self.paused_seconds.clear();
         for account in &status.accounts {
             let label = AccountLabel { account: account.name.clone() };
             self.ready.get_or_create(&label).set(i64::from(account.ready));
+            for obstacle in Obstacle::ALL {
+                let labels = ObstacleLabels { account: account.name.clone(), reason: obstacle.name() };
+                self.not_ready.get_or_create(&labels).set(i64::from(account.kind == Some(obstacle)));
+            }
             self.in_flight.get_or_create(&label).set(whole(account.in_flight));
             self.in_flight_max.get_or_create(&label).set(whole(account.in_flight_learned));
             self.submits_per_minute_max.get_or_create(&label).set(account.submits_per_minute_learned);

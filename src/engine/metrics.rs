@@ -7,19 +7,23 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 mod disk;
+mod purchases;
 mod recent_times;
+mod undecided;
 
 use disk::{DiskMetrics, DiskStatus};
+use purchases::PurchaseMetrics;
 pub(crate) use recent_times::GenerationTime;
-use recent_times::RecentTimes;
+pub(crate) use undecided::Undecided;
 
-use crate::model::{Failure, ModelId, Usd};
+use crate::model::{ApiKind, Catalogue, ClientId, Failure, ModelId, Usd};
+use crate::storage::journal::JobRecord;
 use crate::telemetry::Metrics;
+use crate::telemetry::label_names::OTHER;
 use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
 use crate::upstream::{PollError, SubmitError};
 
@@ -36,6 +40,7 @@ pub(crate) struct Status {
     pub(crate) jobs: u64,
     pub(crate) pictures: u64,
     pub(crate) spent_usd: f64,
+    /// Purchases of unknown outcome about which the operator has not decided, and what they may have cost.
     pub(crate) unknown: u64,
     pub(crate) unknown_usd: f64,
     /// Polls that were made, and polls that a fixed interval of 2.5 s would have made in addition.
@@ -85,19 +90,6 @@ struct CallMetrics {
     polls_saved: Counter,
 }
 
-#[derive(Clone, Debug)]
-struct PurchaseMetrics {
-    pictures_bought: Counter,
-    failed: Family<ReasonLabel, Counter>,
-    inputs_unseen: Family<ModelLabel, Counter>,
-    in_progress: Family<StateLabel, Gauge>,
-    generation_seconds: Family<ModelLabel, Histogram>,
-    recent_times: RecentTimes,
-    spent_usd: Money,
-    unknown_usd: Money,
-    unknown: Counter,
-}
-
 #[derive(Clone, Debug, Default)]
 struct RequestMetrics {
     jobs_started: Counter,
@@ -134,15 +126,10 @@ struct ResultLabel {
     result: &'static str,
 }
 
-/// The edge's own error numbers are few; "none" where the page shows none.
+/// One of [`EDGE_CODES`], [`OTHER`] for another one, `none` where the page shows none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabel {
-    code: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
+    code: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -151,38 +138,38 @@ struct SubmitLabels {
     result: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
+/// The edge's error numbers that its documents explain, for what concerns a client's call.
+const EDGE_CODES: [&str; 10] = ["1003", "1006", "1007", "1008", "1009", "1010", "1012", "1015", "1016", "1020"];
+/// Results of submits and of polls.
+const SUBMIT_RESULTS: [&str; 6] = ["accepted", "not_sent", "refused_429", "unknown", "rejected", "format_refused"];
+const POLL_RESULTS: [&str; 3] = ["answered", "refused_429", "trouble"];
 
-/// Only models of the catalogue, so the set stays finite.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabel {
-    model: String,
+impl CallMetrics {
+    /// Makes all counters, at 0.
+    fn begin(&self) {
+        for api in [ApiKind::Prediction, ApiKind::OpenAi, ApiKind::Unified].map(ApiKind::name) {
+            for result in SUBMIT_RESULTS {
+                self.submits.get_or_create_owned(&SubmitLabels { api, result });
+            }
+        }
+        for code in EDGE_CODES.into_iter().chain(["none", OTHER]) {
+            self.edge_refusals.get_or_create_owned(&CodeLabel { code });
+        }
+        for result in POLL_RESULTS {
+            self.polls.get_or_create_owned(&ResultLabel { result });
+        }
+    }
 }
-
-/// Seconds from the acceptance of a purchase to its stored pictures: low quality takes about 23 s, high about 143 s.
-const GENERATION_BUCKETS: [f64; 14] =
-    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0];
 
 impl EngineMetrics {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        let purchases = PurchaseMetrics {
-            pictures_bought: Counter::default(),
-            failed: Family::default(),
-            inputs_unseen: Family::default(),
-            in_progress: Family::default(),
-            generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
-            recent_times: RecentTimes::default(),
-            spent_usd: Money::default(),
-            unknown_usd: Money::default(),
-            unknown: Counter::default(),
-        };
-        let (calls, requests, formats) = Default::default();
+    pub(super) fn new(metrics: &Metrics, undecided: Undecided, catalogue: &Catalogue) -> Self {
+        let purchases = PurchaseMetrics::new(metrics, undecided, catalogue);
+        let (calls, requests, formats): (CallMetrics, _, _) = Default::default();
+        calls.begin();
         let own = Self { calls, purchases, requests, disk: DiskMetrics::default(), formats };
         metrics.register("engine", |registry| {
             register_families(registry, &own);
+            own.purchases.register(registry);
             own.disk.register(registry);
             for (name, help, counter) in [
                 ("jobs_started", "Jobs that began to buy", &own.requests.jobs_started),
@@ -196,20 +183,12 @@ impl EngineMetrics {
                     "Submits that were accepted under the id of another purchase",
                     &own.calls.upstream_id_conflicts,
                 ),
-                ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
-                ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
                 ("requests_joined", "Requests that joined a job instead of buying", &own.requests.joined),
                 ("cache_hits", "Requests answered by a stored result", &own.requests.cache_hits),
             ] {
                 registry.register(name, help, counter.clone());
             }
             for (name, help, money) in [
-                ("spent_usd", "US dollars spent, by the prices of the catalogue", &own.purchases.spent_usd),
-                (
-                    "unknown_usd",
-                    "US dollars that purchases with an unknown outcome may have cost",
-                    &own.purchases.unknown_usd,
-                ),
                 ("hits_usd", "US dollars not spent because stored results answered requests", &own.requests.hits_usd),
                 ("joined_usd", "US dollars not spent because requests joined a job", &own.requests.joined_usd),
             ] {
@@ -221,8 +200,9 @@ impl EngineMetrics {
         own
     }
 
-    pub(super) fn started(&self) {
+    pub(super) fn started(&self, client: &ClientId, model: &ModelId) {
         self.requests.jobs_started.inc();
+        self.purchases.expect(client, model);
     }
 
     pub(super) fn hit(&self, Usd(usd): Usd) {
@@ -248,7 +228,8 @@ impl EngineMetrics {
         let (model, request_format) = (model.as_str().to_owned(), method.name());
         self.formats.attempts.get_or_create(&FormatAttemptLabels { model, request_format, result }).inc();
         if let Some(SubmitError::Rejected(Failure::EdgeRefused { code, .. })) = error {
-            let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+            let known = |code: u16| EDGE_CODES.into_iter().find(|known| *known == code.to_string()).unwrap_or(OTHER);
+            let code = code.map_or("none", known);
             self.calls.edge_refusals.get_or_create(&CodeLabel { code }).inc();
         }
     }
@@ -285,69 +266,48 @@ impl EngineMetrics {
         self.calls.polls_saved.inc_by(saved as u64);
     }
 
-    /// Counts the pictures of a purchase, and whether they were made without looking at its input pictures.
+    /// Counts the pictures of a purchase, as [`PurchaseMetrics::resolved`].
     pub(super) fn resolved(
         &self,
-        model: &str,
+        record: &JobRecord,
         pictures: usize,
         price: Option<Usd>,
         took: Duration,
         inputs_unseen: bool,
     ) {
-        self.purchases.pictures_bought.inc_by(pictures as u64);
-        self.purchases.recent_times.record(model, took);
-        let model = ModelLabel { model: model.to_owned() };
-        self.purchases.generation_seconds.get_or_create(&model).observe(took.as_secs_f64());
-        if inputs_unseen {
-            self.purchases.inputs_unseen.get_or_create(&model).inc();
-        }
-        if let Some(Usd(usd)) = price {
-            self.purchases.spent_usd.inc_by(usd);
-        }
+        self.purchases.resolved(record, pictures, price, took, inputs_unseen);
     }
 
-    /// Counts a failure; `estimate`: what an unknown outcome may have cost, unless that is counted already.
-    pub(super) fn ended(&self, failure: &Failure, estimate: Option<Usd>) {
-        self.purchases.failed.get_or_create(&ReasonLabel { reason: failure.name() }).inc();
-        if let (Failure::OutcomeUnknown { .. }, Some(estimate)) = (failure, estimate) {
-            self.unknown(estimate);
-        }
+    /// Counts a failure, as [`PurchaseMetrics::ended`].
+    pub(super) fn ended(&self, failure: &Failure, cost: Usd, counted: bool) {
+        self.purchases.ended(failure, cost, counted);
     }
 
-    pub(super) fn unknown(&self, Usd(estimate_usd): Usd) {
-        self.purchases.unknown.inc();
-        self.purchases.unknown_usd.inc_by(estimate_usd);
+    /// Counts a submit without an answer.
+    pub(super) fn unknown(&self, estimate: Usd) {
+        self.purchases.unknown(estimate);
     }
 
     /// Adds the counters to a snapshot.
     pub(super) fn fill(&self, status: &mut Status) {
         status.jobs = self.requests.jobs_started.get();
-        status.pictures = self.purchases.pictures_bought.get();
-        status.spent_usd = self.purchases.spent_usd.get();
-        status.unknown = self.purchases.unknown.get();
-        status.unknown_usd = self.purchases.unknown_usd.get();
+        self.purchases.fill(status);
         status.polls = self.polls_made();
         status.polls_saved = self.calls.polls_saved.get();
         status.joined = self.requests.joined.get();
         status.joined_usd = self.requests.joined_usd.get();
         status.cache_hits = self.requests.cache_hits.get();
         status.hits_usd = self.requests.hits_usd.get();
-        status.generation_times = self.purchases.recent_times.by_model();
     }
 
     fn polls_made(&self) -> u64 {
         let made = |result| self.calls.polls.get_or_create(&ResultLabel { result }).get();
-        ["answered", "refused_429", "trouble"].into_iter().map(made).sum()
+        POLL_RESULTS.into_iter().map(made).sum()
     }
 
     pub(super) fn set_gauges(&self, status: &Status) {
-        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        for (state, count) in
-            [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)]
-        {
-            self.purchases.in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
-        }
-        self.requests.waiters.set(gauge(status.waiters));
+        self.purchases.set_gauges(status);
+        self.requests.waiters.set(i64::try_from(status.waiters).unwrap_or(i64::MAX));
         self.disk.set(&DiskStatus {
             spool_bytes: status.spool_bytes,
             spool_reserved_bytes: status.spool_reserved_bytes,
@@ -379,24 +339,4 @@ fn register_families(registry: &mut Registry, own: &EngineMetrics) {
         own.formats.states.clone(),
     );
     registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
-    registry.register(
-        "purchases_failed",
-        "Purchases that ended without a picture, by reason",
-        own.purchases.failed.clone(),
-    );
-    registry.register(
-        "inputs_unseen",
-        "Purchases with pictures that were made without looking at the input pictures, by model",
-        own.purchases.inputs_unseen.clone(),
-    );
-    registry.register(
-        "purchases_in_progress",
-        "Purchases that are queued, submitted or polled, by state",
-        own.purchases.in_progress.clone(),
-    );
-    registry.register(
-        "generation_seconds",
-        "Time from the acceptance of a purchase to its stored pictures, by model",
-        own.purchases.generation_seconds.clone(),
-    );
 }

@@ -10,6 +10,8 @@ use crate::model::{Cost, JobId, JobResult, UpstreamId};
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 /// The value for a request that a stored result answered.
 pub(crate) const HIT: &str = "hit";
+/// The values of `x-gateway-cache`.
+pub(crate) const CACHE_WORDS: [&str; 4] = [HIT, "joined", "miss", "bypass"];
 /// Parameters that were not honoured, by name.
 pub(crate) const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
 /// Fields of the request that the gateway does not know, and that change nothing, by name.

@@ -137,6 +137,33 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The names of all failures, for counters that exist from the start.
+    pub(crate) const NAMES: [&str; 23] = [
+        "moderated",
+        "invalid_request",
+        "key_refused",
+        "balance_exhausted",
+        "model_unavailable",
+        "model_not_permitted",
+        "edge_refused",
+        "link_not_fetched",
+        "task_failed",
+        "result_lost",
+        "outcome_unknown",
+        "deadline_exceeded",
+        "unreachable",
+        "throttled",
+        "queue_full",
+        "overloaded",
+        "outpaced",
+        "over_limit",
+        "journal_unavailable",
+        "disk_full",
+        "idempotency_key_reused",
+        "stopping",
+        "abandoned",
+    ];
+
     /// Returns the name in metrics and in the journal.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -48,6 +48,15 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::RequestsPerMinute,
+        Self::RequestsAtOnce,
+        Self::PredictionsAtOnce,
+        Self::PicturesPerDay,
+        Self::UsdPerDay,
+        Self::UsdPerMonth,
+    ];
+
     /// Returns whether the limit is in US dollars.
     pub(crate) fn is_money(self) -> bool {
         match self {

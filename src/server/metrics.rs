@@ -39,6 +39,17 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+/// Why connections are refused, and why open ones are closed.
+const REFUSED: [&str; 2] = ["connections_max", "connections_per_address_max"];
+const CLOSED: [&str; 6] = [
+    "header_timeout_s",
+    "keep_alive_timeout_s",
+    "write_timeout_s",
+    "connections_max",
+    "tls_error",
+    "tls_handshake_timeout_s",
+];
+
 impl ConnectionMetrics {
     /// Adds the metrics to a registry.
     pub(crate) fn register(&self, registry: &mut Registry) {
@@ -57,6 +68,19 @@ impl ConnectionMetrics {
             "Connections that the system could not accept, mostly for lack of file descriptors",
             accept_errors.clone(),
         );
+    }
+
+    /// Makes the counters of a listener, at 0.
+    pub(crate) fn begin(&self, listener: &'static str) {
+        let Families { accepted, refused, closed, accept_errors, .. } = &*self.families;
+        for counter in [accepted, accept_errors] {
+            counter.get_or_create_owned(&ListenerLabel { listener });
+        }
+        for (family, reasons) in [(refused, &REFUSED[..]), (closed, &CLOSED)] {
+            for &reason in reasons {
+                family.get_or_create_owned(&ReasonLabels { listener, reason });
+            }
+        }
     }
 
     /// Updates the gauges of a listener.

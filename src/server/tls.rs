@@ -13,12 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::telemetry::Metrics;
+
+mod expiry;
 
 /// Protocols inside TLS, in the order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -36,6 +41,8 @@ struct Shared {
     /// What the files looked like before they were first read.
     first: Fingerprint,
     config: RwLock<Arc<ServerConfig>>,
+    /// When the first certificate of the chain that expires does, in Unix seconds; 0 when that cannot be read.
+    expiry: Gauge,
 }
 
 /// Why the files cannot be used.
@@ -62,10 +69,20 @@ impl Tls {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
         blocking(move || {
             let first = fingerprint(&certificate, &key);
-            let config = RwLock::new(Arc::new(read(&certificate, &key)?));
-            Ok(Self { shared: Arc::new(Shared { certificate, key, first, config }) })
+            let (config, expires) = read(&certificate, &key)?;
+            let (config, expiry) = (RwLock::new(Arc::new(config)), Gauge::default());
+            expiry.set(expires);
+            Ok(Self { shared: Arc::new(Shared { certificate, key, first, config, expiry }) })
         })
         .await
+    }
+
+    /// Registers when the certificate expires.
+    pub(crate) fn register(&self, metrics: &Metrics) {
+        metrics.register("tls", |registry| {
+            let help = "When the first certificate of server.tls_certificate_file that expires does, as Unix time";
+            registry.register("certificate_expiry_timestamp_seconds", help, self.shared.expiry.clone());
+        });
     }
 
     /// Reloads the files when one of them has changed. Runs forever; checks every `interval`.
@@ -80,11 +97,12 @@ impl Tls {
 
     /// Reads the files if they differ from `known`, and returns what they look like now. Blocks.
     fn reload(&self, known: Fingerprint) -> Fingerprint {
-        let Shared { certificate, key, config, .. } = &*self.shared;
+        let Shared { certificate, key, config, expiry, .. } = &*self.shared;
         let found = fingerprint(certificate, key);
         if found != known {
             match read(certificate, key) {
-                Ok(new) => {
+                Ok((new, expires)) => {
+                    expiry.set(expires);
                     *config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
                     tracing::info!(certificate = %certificate.display(), "TLS certificate reloaded");
                 }
@@ -122,8 +140,8 @@ fn fingerprint(certificate: &Path, key: &Path) -> Fingerprint {
     })
 }
 
-/// Blocks.
-fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+/// Returns what serves with the files, and when the certificate expires. Blocks.
+fn read(certificate: &Path, key: &Path) -> Result<(ServerConfig, i64), TlsError> {
     let bytes = |path: &Path| fs::read(path).map_err(|error| TlsError::Unreadable { path: path.to_owned(), error });
     let not_pem = |path: &Path, what, error: String| TlsError::NotPem { path: path.to_owned(), what, error };
     let chain = CertificateDer::pem_slice_iter(&bytes(certificate)?).collect::<Result<Vec<_>, _>>();
@@ -131,6 +149,7 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     if chain.is_empty() {
         return Err(not_pem(certificate, "certificate", "the file is empty or in another format".to_owned()));
     }
+    let expires = chain.iter().map(|one| expiry::not_after(one).unwrap_or_default()).min().unwrap_or_default();
     let secret = PrivateKeyDer::from_pem_slice(&bytes(key)?);
     let secret = secret.map_err(|error| not_pem(key, "private key", error.to_string()))?;
     let unusable = |error| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), error };
@@ -139,5 +158,5 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
         ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(unusable)?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, secret).map_err(unusable)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-    Ok(config)
+    Ok((config, expires))
 }

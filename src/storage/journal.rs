@@ -20,7 +20,9 @@ pub(crate) use record::{JobRecord, Record, Resolution, WebhookEnd};
 pub(super) use sqlite::schema::SCHEMA_VERSION;
 #[cfg(test)]
 pub(crate) use stored::JobEnd;
-pub(crate) use stored::{PendingWebhook, ResultPage, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota};
+pub(crate) use stored::{
+    PendingWebhook, ResultPage, StoredJob, StoredPurchase, StoredResult, StoredState, UndecidedPurchases, UsedQuota,
+};
 pub(crate) use traits::{Durability, Journal, JournalError, Standing};
 
 /// Opens or creates the journal in `path`, and locks it.

@@ -10,11 +10,14 @@ use super::results::{PictureDirectory, PictureStore, Results};
 use super::spool::{Spool, SpoolLimits};
 use super::state::{LearnedState, SigningKey, StateDirectory, StateStore};
 use crate::config::{CacheConfig, StorageConfig};
+use crate::telemetry::Metrics;
 use directory::{DataDirectory, DataDirectoryError};
 use disk_space::DiskSpace;
+use metrics::register_journal;
 
 pub(crate) mod directory;
 pub(crate) mod disk_space;
+mod metrics;
 
 /// File of the journal in the data directory.
 const JOURNAL: &str = "journal.sqlite";
@@ -85,7 +88,7 @@ impl StorageError {
     }
 }
 
-/// Opens the storage. `fresh_key` becomes the signing key when there is none.
+/// Opens the storage, and registers its metrics. `fresh_key` becomes the signing key when there is none.
 ///
 /// # Errors
 ///
@@ -95,6 +98,7 @@ pub(crate) async fn open(
     storage: &StorageConfig,
     cache: &CacheConfig,
     fresh_key: SigningKey,
+    metrics: &Metrics,
 ) -> Result<Storage, StorageError> {
     let directory = DataDirectory::open(&storage.directory)?;
     let path = directory.path().to_owned();
@@ -134,7 +138,9 @@ pub(crate) async fn open(
     let state = StateDirectory::new(directory.below("learned")?, path.join("signing.key"));
     let signing_key = state.signing_key(fresh_key).map_err(unusable(&path))?;
     let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(storage));
+    register_journal(&*journal, metrics);
     let room = DiskSpace::new(&path, storage.free_bytes_min);
+    room.register(metrics);
     Ok(Storage {
         journal: Arc::clone(&journal),
         clients: Arc::clone(&clients),
@@ -220,7 +226,7 @@ mod tests {
         if accept {
             config = config.accepting_new_journal();
         }
-        open(&config.storage, &config.cache, [1; 32]).await
+        open(&config.storage, &config.cache, [1; 32], &Metrics::default()).await
     }
 
     #[tokio::test]

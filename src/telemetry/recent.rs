@@ -7,9 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use serde::{Serialize, Serializer};
 
-use super::RequestId;
+use super::label_names::{LabelNames, NONE};
+use super::{Metrics, RequestId};
 
 /// Requests of any outcome that are kept.
 const REQUESTS_MAX: usize = 50;
@@ -42,6 +46,20 @@ pub(crate) enum RequestOutcome {
 impl RequestOutcome {
     pub(crate) const ALL: [Self; 8] =
         [Self::Made, Self::Hit, Self::Joined, Self::UnderWay, Self::Left, Self::Refused, Self::Failed, Self::Unknown];
+
+    /// Returns the name in metrics and in `/status.json`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Hit => "hit",
+            Self::Joined => "joined",
+            Self::UnderWay => "under_way",
+            Self::Left => "left",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
 
     /// Returns whether it is kept among the failures.
     pub(crate) fn is_failure(self) -> bool {
@@ -131,10 +149,26 @@ fn as_text_or_null<S: Serializer>(text: &Option<impl ToString>, serializer: S) -
     text.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
-/// The last requests for pictures. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// The last requests for pictures, and the count of all. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct RecentRequests {
     shared: Arc<Mutex<Rings>>,
+    counted: Family<RequestLabels, Counter>,
+    clients: LabelNames,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    client: Arc<str>,
+    /// Known from the moment on at which the request was found to be valid, so it is a model of the catalogue.
+    model: Arc<str>,
+    outcome: &'static str,
+}
+
+impl Default for RecentRequests {
+    fn default() -> Self {
+        Self::new(&Metrics::default())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -187,8 +221,37 @@ pub(crate) struct RecentSnapshot {
 }
 
 impl RecentRequests {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let counted = Family::default();
+        metrics.register("api", |registry| {
+            let help = "Requests for pictures that have ended, and jobs that failed when no request waited, by client, model and outcome";
+            registry.register("picture_requests", help, Family::clone(&counted));
+        });
+        Self { shared: Arc::default(), counted, clients: metrics.clients() }
+    }
+
+    /// Counts a request. The first one of a client and a model also makes the counts of the other outcomes, at 0: what appears
+    /// with its first event has no increase that could be seen.
+    fn count(&self, ended: &EndedRequest) {
+        let client = self.clients.value(&ended.client);
+        let model = ended.model.clone().unwrap_or_else(|| NONE.into());
+        let labels = |outcome: RequestOutcome| RequestLabels {
+            client: Arc::clone(&client),
+            model: Arc::clone(&model),
+            outcome: outcome.name(),
+        };
+        let own = labels(ended.outcome);
+        if self.counted.get(&own).is_none() {
+            for outcome in RequestOutcome::ALL {
+                self.counted.get_or_create_owned(&labels(outcome));
+            }
+        }
+        self.counted.get_or_create(&own).inc();
+    }
+
     /// Records a request that has ended.
     pub(crate) fn record(&self, mut ended: EndedRequest) {
+        self.count(&ended);
         if let Some(cause) = &mut ended.cause
             && let Some((end, _)) = cause.char_indices().nth(CAUSE_CHARS_MAX)
         {
@@ -229,6 +292,7 @@ impl RecentRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::MetricsFormat;
 
     fn ended(ms: u64, outcome: RequestOutcome, payment: Payment) -> EndedRequest {
         EndedRequest {
@@ -292,5 +356,28 @@ mod tests {
         assert_eq!((later.sum(), later.failures()), (1, 1));
         let kept = recent.snapshot().failures[0].cause.clone().unwrap();
         assert_eq!(kept.chars().count(), CAUSE_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn requests_are_counted_by_client_model_and_outcome_from_zero_on() {
+        let metrics = Metrics::new(1);
+        let recent = RecentRequests::new(&metrics);
+        let model = Some("gpt-image-2".into());
+        recent.record(EndedRequest { model, ..ended(0, RequestOutcome::Made, Payment::Bought) });
+        let client = "bob".into();
+        recent.record(EndedRequest { client, ..ended(0, RequestOutcome::Refused, Payment::NotBought) });
+        let text = metrics.encode(MetricsFormat::Prometheus);
+        for (client, model, outcome, count) in [
+            ("alice", "gpt-image-2", "made", 1),
+            ("alice", "gpt-image-2", "unknown", 0),
+            ("(other)", "(none)", "refused", 1),
+        ] {
+            let labels = format!("client=\"{client}\",model=\"{model}\",outcome=\"{outcome}\"");
+            let line = format!("gptproto_gateway_api_picture_requests_total{{{labels}}} {count}\n");
+            assert!(text.contains(&line), "no {line} in {text}");
+        }
+        for outcome in RequestOutcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.name());
+        }
     }
 }

@@ -23,10 +23,12 @@ use crate::telemetry::Metrics;
 use body::{BodyLimits, ReceivedBody};
 use last_byte::{GatedBody, LastByteGate};
 use memory::AnswerMemory;
+use metrics::{CallKind, CallMetrics};
 
 mod body;
 mod last_byte;
 mod memory;
+mod metrics;
 mod observer;
 mod query;
 
@@ -44,6 +46,7 @@ pub(super) struct Exchange {
     upload_timeout: Duration,
     answer_limits: BodyLimits,
     memory: AnswerMemory,
+    metrics: CallMetrics,
     pub(super) observer: Observer,
 }
 
@@ -94,13 +97,15 @@ impl Exchange {
                 wait_max: Some(config.poll_timeout),
             },
             memory: AnswerMemory::new(config.answer_memory_bytes_max),
+            metrics: CallMetrics::default(),
             observer: Observer::default(),
         })
     }
 
-    /// Registers the memory of answers.
+    /// Registers the memory of answers, and the counts of calls.
     pub(super) fn register(&self, metrics: &Metrics) {
         self.memory.register(metrics);
+        self.metrics.register(metrics);
     }
 
     /// Sends a submit, and reads its answer on a blocking thread: the answer may contain many megabytes of pictures.
@@ -117,6 +122,7 @@ impl Exchange {
         })?;
         let Call { path, auth, content_type, body, timeout, answer_bytes_max, streamed } = call;
         let mut seen = self.observer.begin(ExchangeKind::Submit, &self.at(&path));
+        let counted = self.metrics.begin(CallKind::Submit);
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
@@ -128,6 +134,7 @@ impl Exchange {
             .send();
         let response = self.send_gated(exchange, gate, commit, timeout).await?;
         seen.answered(&response);
+        counted.answered(response.status());
         let head = AnswerHead::of(response.status(), response.headers());
         let SubmitReader { read, format, fields } = reader;
         let limits = BodyLimits { bytes_max: answer_bytes_max, timeout, wait_max: None };
@@ -226,8 +233,10 @@ impl Exchange {
     ) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
         let mut seen = self.observer.begin(ExchangeKind::Poll, &url);
+        let counted = self.metrics.begin(CallKind::Poll);
         let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
         seen.answered(&response);
+        counted.answered(response.status());
         let head = AnswerHead::of(response.status(), response.headers());
         let ReceivedBody { body, share, broken } = self.memory.receive(response, self.answer_limits).await;
         let answer = match broken {
@@ -260,23 +269,31 @@ impl Exchange {
         let url = self.output_url(&url).map_err(unreadable)?;
         let downloads = &self.clients.downloads;
         let mut seen = self.observer.begin(ExchangeKind::Download, &url);
+        let counted = self.metrics.begin(CallKind::Download);
         let mut response = downloads.get(url.clone()).await?;
         seen.answered(&response);
+        counted.answered(response.status());
         // Redirects come later and lead away from `url`; they are followed without a key.
         if wants_key(response.status()) && self.is_below_base(response.url(), "") {
             for account in self.clients.all() {
                 let url = response.url().clone();
+                let counted = self.metrics.begin(CallKind::Download);
                 let keyed = account.download(url, self.download_timeout).await;
                 seen = self.observer.begin(ExchangeKind::Download, response.url());
                 response = keyed.map_err(|error| FetchError::Trouble(describe(&error)))?;
                 seen.answered(&response);
+                counted.answered(response.status());
                 if !wants_key(response.status()) {
                     break;
                 }
             }
         }
         let first = response.url().clone();
+        let redirected = response.status().is_redirection().then(|| self.metrics.begin(CallKind::Download));
         let response = downloads.follow(response).await?;
+        if let Some(counted) = redirected {
+            counted.answered(response.status());
+        }
         if *response.url() != first {
             seen = self.observer.begin(ExchangeKind::Download, response.url());
             seen.answered(&response);
@@ -294,7 +311,9 @@ impl Exchange {
         let url = Url::parse(address).map_err(|_| forbidden("it cannot be read"))?;
         let links = self.clients.links.as_ref();
         let links = links.ok_or_else(|| forbidden("upstream.proxy is set, so where it leads cannot be checked"))?;
+        let counted = self.metrics.begin(CallKind::Link);
         let response = links.follow(links.get(url).await?).await?;
+        counted.answered(response.status());
         Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
     }
 

@@ -23,6 +23,12 @@ struct ResultLabel {
 impl WebhookMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self::default();
+        for result in ["delivered", "failed"] {
+            own.attempts.get_or_create_owned(&ResultLabel { result });
+        }
+        for result in WebhookEnd::ALL.map(WebhookEnd::name) {
+            own.ended.get_or_create_owned(&ResultLabel { result });
+        }
         metrics.register("webhooks", |registry| {
             registry.register(
                 "attempts",

@@ -40,7 +40,7 @@ main maintenance manager manual map mapping margin mark markdown mask match matc
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
-object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
+object observation observed observer obstacle of off offset ok on once one only open openai openapi operation operations option optional
 ordering orientation origin orphan orphans other out outcome outgoing outline outlook output outstanding over override overview own owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial particle parts password past patch path pattern pause payment peak peer pending per percent percentile period
@@ -70,7 +70,7 @@ table tag tail take target task tcp telemetry temp temporary term terms terminal
 throttle tick ticker tie time timed timeout timer timestamp timing tint tiny tls to token too top total touch trace track
 tracked tracker tracking trailing trait transaction transfer transform transient transition transparency transport tree trend
 trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed
-udp unacknowledged unavailable unbounded unclassified undelivered under unexpected unexplained unfinished unified
+udp unacknowledged unattended unavailable unbounded unclassified undecided undelivered under unexpected unexplained unfinished unified
 uniform unique unit unix unknown unlimited unmatched unpack unpacked unpacker unreachable unread unreadable unsent unsupported until unused up
 update updated upload uploaded upper uptime url urls usage usd use used user utc util
 v1 v2 v3 valid validate validated validation validator value variant vec vendor verdict verification verified verify version

@@ -31,6 +31,7 @@ mod init;
 mod keys;
 mod limits;
 mod lists;
+mod metrics;
 mod money;
 mod names;
 mod network;

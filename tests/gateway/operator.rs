@@ -177,7 +177,7 @@ async fn every_metric_is_present_and_well_formed() {
     }
     for series in [
         "gptproto_gateway_engine_jobs_started_total 2",
-        "gptproto_gateway_engine_pictures_bought_total 1",
+        "gptproto_gateway_engine_pictures_bought_total{client=\"alice\",model=\"gpt-image-1.5\"} 1",
         "gptproto_gateway_engine_cache_hits_total 1",
         "gptproto_gateway_engine_purchases_unknown_total 1",
         "gptproto_gateway_engine_submits_total{api=\"prediction\",result=\"accepted\"} 1",
@@ -324,7 +324,7 @@ async fn after_failures_the_page_says_so_first() {
     assert!(verdict.starts_with("Ready, and 2 of 6 requests failed</h2>"), "{page}");
     for part in [
         "2 of the last 6 requests for pictures failed: no usable answer came to the submit (2).",
-        "2 purchases may have cost up to $",
+        "2 purchases may have cost about $",
         "<code>gptproto-gateway ledger list --state unknown</code>",
         "<code>gptproto-gateway ledger resolve pred_",
     ] {

@@ -37,7 +37,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Engine, JobRequest, Parts, WaitError, WaitMode};
+use super::{Engine, JobRequest, Parts, Undecided, WaitError, WaitMode};
 use crate::admission::Admission;
 use crate::budget::{self, Budget, Poll, Pushback, Reservation, Submit};
 use crate::config::{Config, Environment};
@@ -447,6 +447,7 @@ impl Simulation {
                 &metrics,
             )),
             completion_listener: Arc::new(NoListener),
+            undecided: Undecided::default(),
             upstream: Arc::new(connection.clone()),
             lifecycle: lifecycle.clone(),
             metrics,

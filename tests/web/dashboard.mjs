@@ -95,7 +95,7 @@ describe("dashboard", () => {
     assert.match(await page.title(), /^Ready, and 2 of 7 requests failed/);
     const notes = await page.locator('[data-list="notes"]').innerText();
     assert.match(notes, /2 of the last 7 requests for pictures failed: no usable answer came to the submit \(2\)/);
-    assert.match(notes, /2 purchases may have cost up to \$/);
+    assert.match(notes, /2 purchases may have cost about \$/);
     assert.match(notes, /gptproto-gateway ledger list --state unknown/);
     const rows = page.locator('[data-list="failures"] tr');
     assert.equal(await rows.count(), 2);

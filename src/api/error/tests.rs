@@ -48,6 +48,13 @@ fn failures() -> Vec<Failure> {
     ]
 }
 
+#[test]
+fn the_names_of_all_failures_are_listed() {
+    let mut names: Vec<&str> = failures().iter().map(Failure::name).collect();
+    names.dedup();
+    assert_eq!(names, Failure::NAMES);
+}
+
 fn all() -> Vec<ApiError> {
     let mut errors = refusals();
     errors.extend(about_pictures_space_and_time());

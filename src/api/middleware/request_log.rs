@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
 use crate::config::LoggedRequests;
-use crate::http::gateway_headers::{COST_ESTIMATED, COST_USD, HIT, SANDBOX};
+use crate::http::gateway_headers::{CACHE_WORDS, COST_ESTIMATED, COST_USD, HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
 use crate::model::{ClientId, Clock, JobId, ModelId, SystemClock};
 use crate::telemetry::recent::{EndedLater, EndedRequest, Payment, RecentRequests, RequestOutcome};
@@ -61,6 +61,9 @@ struct CacheLabels {
 
 /// The routes whose requests are kept among the last ones: those that ask for pictures.
 const PICTURE_ROUTES: [&str; 3] = ["edits", "generations", "chat_completions"];
+
+/// The label of all routes without one of their own.
+const OTHER_ROUTE: &str = "other";
 
 /// From the first byte of a request to the head of its response, in seconds.
 const SECONDS_BUCKETS: [f64; 14] =
@@ -233,6 +236,13 @@ impl RequestLog {
             cache: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(SECONDS_BUCKETS)),
         };
+        for route in PICTURE_ROUTES.into_iter().chain(["predictions", OTHER_ROUTE]) {
+            own.requests.get_or_create_owned(&RequestLabels { route, status: 200, code: "ok" });
+            own.duration.get_or_create_owned(&RouteLabels { route });
+        }
+        for result in CACHE_WORDS {
+            own.cache.get_or_create_owned(&CacheLabels { result });
+        }
         metrics.register("api", |registry| {
             registry.register("requests", "Requests by route, status and error code", own.requests.clone());
             registry.register("cache", "Image requests by cache result", own.cache.clone());
@@ -252,7 +262,7 @@ impl RequestLog {
     }
 
     fn count(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
-        let route = fields.route.unwrap_or("other");
+        let route = fields.route.unwrap_or(OTHER_ROUTE);
         let labels = RequestLabels { route, status, code: report.map_or("ok", |report| report.code) };
         self.metrics.requests.get_or_create(&labels).inc();
         self.metrics.duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());

@@ -51,7 +51,7 @@ fn add_names(headers: &mut HeaderMap, header: HeaderName, names: &[String]) {
     }
 }
 
-/// Returns the value of `x-gateway-cache`.
+/// Returns the value of `x-gateway-cache`, one of [`CACHE_WORDS`].
 pub(crate) fn cache_word(source: AnswerSource) -> &'static str {
     match source {
         AnswerSource::Hit(_) => HIT,

@@ -74,7 +74,12 @@ impl PictureConverter {
             })
             .support_invalidation_closures()
             .build();
-        let counted = Family::default();
+        let counted: Family<ConversionLabels, Counter> = Family::default();
+        for format in [Format::Png, Format::Jpeg, Format::Webp].map(Format::name) {
+            for result in ["converted", "cached", "failed"] {
+                counted.get_or_create_owned(&ConversionLabels { format, result });
+            }
+        }
         let slots = ConversionSlots::new(conversions.slots.get());
         metrics.register("api", |registry| {
             registry.register(

@@ -81,6 +81,9 @@ impl StreamingResponse {
     }
 }
 
+/// The outcome of a response whose client left before its end.
+const LEFT: &str = "client_disconnected";
+
 /// Counts streaming responses by their outcome. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseOutcomes {
@@ -99,6 +102,11 @@ struct OutcomeLabels {
 impl ResponseOutcomes {
     pub(crate) fn new(metrics: &Metrics, recent: RecentRequests) -> Self {
         let counter: Family<OutcomeLabels, Counter> = Family::default();
+        for mode in ["events", "prediction_events", "padded_json"] {
+            for code in ["ok", LEFT] {
+                counter.get_or_create_owned(&OutcomeLabels { mode, code });
+            }
+        }
         metrics.register("api", |registry| {
             let help = "Responses that started before their pictures were ready, by mode and outcome";
             registry.register("streaming_responses", help, counter.clone());
@@ -121,7 +129,7 @@ impl ResponseOutcomes {
             request,
             job,
             started,
-            code: "client_disconnected",
+            code: LEFT,
             failure: None,
             entry: EndedLater::default(),
         }

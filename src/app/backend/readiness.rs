@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::app::key_query::{KeyAnswer, ask_about_key};
-use crate::budget::{AccountReadiness, Budget, Readiness};
+use crate::budget::{AccountReadiness, Budget, Obstacle, Readiness};
 use crate::config::Account;
 use crate::lifecycle::Lifecycle;
 use crate::model::AccountId;
@@ -102,7 +102,7 @@ fn log_change(account: &AccountId, before: Readiness, known: Readiness) {
     if before == known {
         return;
     }
-    match (before, known.obstacle()) {
+    match (before, known.obstacle().map(Obstacle::text)) {
         (_, Some(obstacle)) => tracing::error!(
             %account,
             "the account cannot buy: {obstacle}. Nothing was spent on the question; it is asked again at growing pauses"

@@ -16,17 +16,55 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
-    /// Returns why nothing can be bought, and what to do.
-    pub(crate) fn obstacle(self) -> Option<&'static str> {
+    /// Returns why nothing can be bought.
+    pub(crate) fn obstacle(self) -> Option<Obstacle> {
         match self {
             Self::Unasked | Self::Ready => None,
-            Self::KeyRefused => Some("the upstream refuses the key; replace it"),
-            Self::EdgeRefused => Some(
-                "the network edge before the upstream refuses this machine's address; change the exit address or the proxy",
-            ),
-            Self::Unreachable => {
-                Some("the upstream cannot be reached; check the network, upstream.base_url and upstream.proxy")
+            Self::KeyRefused => Some(Obstacle::KeyRefused),
+            Self::EdgeRefused => Some(Obstacle::EdgeRefused),
+            Self::Unreachable => Some(Obstacle::Unreachable),
+        }
+    }
+}
+
+/// Why an account cannot buy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The operator has paused it.
+    Paused,
+    KeyRefused,
+    EdgeRefused,
+    Unreachable,
+    BalanceExhausted,
+}
+
+impl Obstacle {
+    pub(in crate::budget) const ALL: [Self; 5] =
+        [Self::Paused, Self::KeyRefused, Self::EdgeRefused, Self::Unreachable, Self::BalanceExhausted];
+
+    /// Returns the label in metrics.
+    pub(in crate::budget) fn name(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::KeyRefused => "key_refused",
+            Self::EdgeRefused => "edge_refused",
+            Self::Unreachable => "unreachable",
+            Self::BalanceExhausted => "balance_exhausted",
+        }
+    }
+
+    /// Returns what people read, with what to do.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Paused => "the operator has paused it; resume it with: gptproto-gateway accounts resume",
+            Self::KeyRefused => "the upstream refuses the key; replace it",
+            Self::EdgeRefused => {
+                "the network edge before the upstream refuses this machine's address; change the exit address or the proxy"
             }
+            Self::Unreachable => {
+                "the upstream cannot be reached; check the network, upstream.base_url and upstream.proxy"
+            }
+            Self::BalanceExhausted => "the account has no credit left at the upstream; add credit",
         }
     }
 }

@@ -17,6 +17,7 @@ const ADMIN_TOKEN_CHARS_MIN: usize = 24;
 pub(crate) struct OperatorConfig {
     pub(crate) listen: ListenAddresses,
     pub(crate) hosts: Vec<HostName>,
+    pub(crate) metric_clients_max: usize,
     /// From the environment. `None`: the administration over HTTP is off.
     #[serde(skip)]
     pub(crate) admin_token: Option<Secret>,

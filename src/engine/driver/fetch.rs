@@ -129,7 +129,10 @@ impl Fetcher {
 
 impl FetchMetrics {
     pub(in crate::engine) fn new(metrics: &Metrics) -> Self {
-        let (unasked, refetches) = (Counter::default(), Family::default());
+        let (unasked, refetches) = (Counter::default(), Family::<ResultLabel, Counter>::default());
+        for result in ["restored", "replaced", "lost"] {
+            refetches.get_or_create_owned(&ResultLabel { result });
+        }
         metrics.register("engine", |registry| {
             registry.register(
                 "unasked_outputs",

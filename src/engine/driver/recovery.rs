@@ -39,7 +39,7 @@ pub(in crate::engine) async fn run(
             let record = Record::Failed { purchase, failure: failure.clone(), at: services.clock.now() };
             services.journal.append(record).await?;
             // It is counted like any other end.
-            services.metrics.ended(&failure, Some(rules.price(&job.record, pictures).unwrap_or_default()));
+            services.metrics.ended(&failure, rules.price(&job.record, pictures).unwrap_or_default(), false);
         }
         resumed += adopted.len();
         resume(driver, rules, quotas, job, adopted);

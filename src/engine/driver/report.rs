@@ -13,10 +13,9 @@ use crate::upstream::formats::{FormatChange, FormatSubject};
 pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
     match &ended.result {
         Ok(pictures) => {
-            let model = ended.record.model.as_str();
-            metrics.resolved(model, *pictures, ended.usd, ended.took, ended.inputs_unseen);
+            metrics.resolved(&ended.record, *pictures, ended.usd, ended.took, ended.inputs_unseen);
         }
-        Err(failure) => metrics.ended(failure, (!ended.counted).then(|| ended.usd.unwrap_or_default())),
+        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default(), ended.counted),
     }
 }
 

@@ -83,7 +83,7 @@ impl Engine {
             return Ok(answer(driver, stored));
         }
         check_may_buy(self)?;
-        let (client, key) = (job.client.clone(), job.key.clone());
+        let (client, model, key) = (job.client.clone(), job.request.model.clone(), job.key.clone());
         let start_by = self.start_by(&job);
         let mut queued = queue(self, job, fingerprint, start_by)?;
         let joined = loop {
@@ -104,7 +104,7 @@ impl Engine {
         if !joined.is_new {
             return Ok(join(driver, joined));
         }
-        driver.services.metrics.started();
+        driver.services.metrics.started(&client, &model);
         let origin = if policy.cache_allowed { AnswerSource::Bought } else { AnswerSource::Bypass };
         Ok(Waiter::of_live(driver, joined, origin))
     }

@@ -44,7 +44,14 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
         format!("since the start: {} from the cache, {} joined", engine.cache_hits, engine.joined),
     );
     view.text("unknown", engine.unknown.to_string());
-    view.text("unknown.detail", format!("may have cost {}", dollars(engine.unknown_usd)));
+    view.text(
+        "unknown.detail",
+        if engine.unknown == 0 {
+            "none to decide about".to_owned()
+        } else {
+            format!("to decide about; may have cost {}", dollars(engine.unknown_usd))
+        },
+    );
     view.levels.insert("unknown", if engine.unknown > 0 { "warn" } else { "none" });
     let typical = engine.generation_times.first();
     view.text("typical", typical.map_or_else(|| "–".to_owned(), |time| duration(time.median_s)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::memory::{Disk, MemoryJournal, SyncMode};
 use super::record::{JobRecord, Record, WebhookEnd};
 use super::sqlite::SqliteJournal;
-use super::stored::{StoredJob, StoredPurchase, StoredState};
+use super::stored::{StoredJob, StoredPurchase, StoredState, UndecidedPurchases};
 use super::traits::{Durability, Journal, Standing};
 use crate::model::{
     AccountId, ApiKind, Choices, ClientId, Digest, EventId, Failure, Fingerprint, Format, IdempotencyKey, JobId,
@@ -113,6 +113,7 @@ contract! {
         restored_pictures_replace_those_before_and_change_nothing_else,
         purchases_that_were_or_may_have_been_bought_use_quota,
         equal_purchases_of_a_day_are_added_up,
+        unknown_outcomes_are_counted_by_what_their_price_depends_on,
         a_closed_journal_refuses_records;
     results:
         running_time_goes_on_after_a_restart_and_does_not_count_the_time_between,

@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use super::record::Record;
-use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
+use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UndecidedPurchases, UsedQuota};
 use super::traits::{Durability, Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
 use replay::{
-    Written, client_jobs, copies, expired_prompts, jobs, may_answer, pending, problem, stored_results, used_quota,
+    Written, client_jobs, copies, expired_prompts, jobs, may_answer, pending, problem, stored_results, undecided,
+    used_quota,
 };
 pub(crate) use replay::{apply, has_ended};
 
@@ -364,6 +366,11 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn undecided(&self) -> BoxFuture<'static, Result<Vec<UndecidedPurchases>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move { journal.answer(undecided(&journal.seen())).await })
+    }
+
     fn pending_webhooks(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
@@ -376,6 +383,10 @@ impl Journal for MemoryJournal {
     fn running_time(&self) -> RunningTime {
         let (stored, since) = self.opened;
         stored.plus(since.elapsed())
+    }
+
+    fn sync_seconds(&self) -> Histogram {
+        Histogram::new([])
     }
 
     fn standing(&self) -> Standing {

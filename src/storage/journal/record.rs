@@ -70,6 +70,8 @@ pub(crate) enum WebhookEnd {
 }
 
 impl WebhookEnd {
+    pub(crate) const ALL: [Self; 4] = [Self::Delivered, Self::Gone, Self::GivenUp, Self::Forbidden];
+
     /// Returns the name in the tables, which is also the label of metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {

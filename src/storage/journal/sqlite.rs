@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::histogram::Histogram;
 use rusqlite::{OptionalExtension, params};
 
 use super::record::Record;
-use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
+use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UndecidedPurchases, UsedQuota};
 use super::traits::{Durability, Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
-use queries::{client_jobs, expired_prompts, job, jobs, pending_webhooks};
+use queries::{client_jobs, expired_prompts, job, jobs, pending_webhooks, undecided};
 use rows::parsed;
 use thread::JournalThread;
 use thread::file::JournalFile;
@@ -156,12 +157,20 @@ impl Journal for SqliteJournal {
         self.thread.read(move |connection| usage::since(connection, since))
     }
 
+    fn undecided(&self) -> BoxFuture<'static, Result<Vec<UndecidedPurchases>, JournalError>> {
+        self.thread.read(undecided)
+    }
+
     fn pending_webhooks(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>> {
         self.thread.read(move |connection| pending_webhooks(connection, job))
     }
 
     fn running_time(&self) -> RunningTime {
         self.thread.running_time()
+    }
+
+    fn sync_seconds(&self) -> Histogram {
+        self.thread.sync_seconds()
     }
 
     fn standing(&self) -> Standing {

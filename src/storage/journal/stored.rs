@@ -2,8 +2,8 @@
 
 use super::record::{JobRecord, Resolution};
 use crate::model::{
-    AccountId, ApiKind, ClientId, Failure, JobId, ModelId, PurchaseId, RunningTime, StoredPicture, Timestamp,
-    UpstreamId, Usage, Webhook,
+    AccountId, ApiKind, Choices, ClientId, Failure, JobId, ModelId, PictureTerms, PurchaseId, RunningTime, Size,
+    StoredPicture, Timestamp, UpstreamId, Usage, Webhook,
 };
 
 /// When a step was journalled.
@@ -112,6 +112,26 @@ pub(crate) struct UsedQuota {
     pub(crate) pictures: usize,
     /// Tokens the upstream reported, added up; `None` for purchases of which it reported none.
     pub(crate) usage: Option<Usage>,
+}
+
+/// Purchases of one price whose outcome is unknown and about which the operator has not decided.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct UndecidedPurchases {
+    pub(crate) purchases: u64,
+    pub(crate) model: ModelId,
+    /// Pictures that were requested of each.
+    pub(crate) pictures: u8,
+    pub(crate) size: Size,
+    pub(crate) choices: Choices,
+    /// Input pictures of each.
+    pub(crate) inputs: u8,
+}
+
+impl UndecidedPurchases {
+    /// Returns what the price of a picture depends on.
+    pub(crate) fn terms(&self) -> PictureTerms<'_> {
+        PictureTerms { quality: self.choices.quality(), pixels: self.size.pixels(), inputs: self.inputs }
+    }
 }
 
 /// The pictures of an ended job that take disk space.

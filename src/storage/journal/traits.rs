@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::record::Record;
-use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
+use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UndecidedPurchases, UsedQuota};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
@@ -136,11 +137,18 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// lost answer, will be recovered as unknown, so it is included; an accepted purchase is not, because it is still under way.
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>>;
 
+    /// Returns the purchases of unknown outcome about which the operator has not decided, those of one price together, in no
+    /// particular order.
+    fn undecided(&self) -> BoxFuture<'static, Result<Vec<UndecidedPurchases>, JournalError>>;
+
     /// Returns the undelivered webhooks of ended jobs, oldest first: of one job, or of all jobs for `None`.
     fn pending_webhooks(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>>;
 
     /// Returns the running time, which stamps what is written now. It never goes back, also not over a restart.
     fn running_time(&self) -> RunningTime;
+
+    /// Returns how long commits take that are synced, in seconds.
+    fn sync_seconds(&self) -> Histogram;
 
     /// Returns whether records can be written.
     fn standing(&self) -> Standing;

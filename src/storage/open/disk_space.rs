@@ -8,6 +8,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::metrics::DiskMetrics;
+use crate::telemetry::Metrics;
+
 /// How often the file system is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -22,6 +25,7 @@ struct Shared {
     directory: PathBuf,
     free_bytes_min: u64,
     has_space: AtomicBool,
+    metrics: DiskMetrics,
     /// The thread that asks.
     thread: OnceLock<Thread>,
 }
@@ -29,8 +33,8 @@ struct Shared {
 impl DiskSpace {
     /// Asks once, then starts the thread that asks again. Blocks for as long as the file system takes to answer.
     pub(crate) fn new(directory: &Path, free_bytes_min: u64) -> Self {
-        let (directory, has_space) = (directory.to_owned(), AtomicBool::new(true));
-        let shared = Arc::new(Shared { directory, free_bytes_min, has_space, thread: OnceLock::new() });
+        let (directory, has_space, metrics) = (directory.to_owned(), AtomicBool::new(true), DiskMetrics::default());
+        let shared = Arc::new(Shared { directory, free_bytes_min, has_space, metrics, thread: OnceLock::new() });
         let answered = shared.refresh();
         let seen = Arc::downgrade(&shared);
         match thread::Builder::new().name("disk-space".to_owned()).spawn(move || run(&seen, answered)) {
@@ -42,6 +46,11 @@ impl DiskSpace {
             }
         }
         Self { shared }
+    }
+
+    /// Registers the metrics of the file system.
+    pub(super) fn register(&self, metrics: &Metrics) {
+        self.shared.metrics.register(self.shared.free_bytes_min, metrics);
     }
 
     /// Returns whether more than `free_bytes_min` bytes were free within the last second. Never blocks. A file system that
@@ -57,6 +66,10 @@ impl Shared {
         let disk = rustix::fs::statvfs(&self.directory);
         let free_bytes = disk.as_ref().map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         self.has_space.store(disk.is_err() || free_bytes > self.free_bytes_min, Ordering::Relaxed);
+        if let Ok(disk) = &disk {
+            self.metrics.free.set(free_bytes);
+            self.metrics.used.set(disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize));
+        }
         disk.is_ok()
     }
 }
@@ -91,7 +104,9 @@ mod tests {
     #[test]
     fn space_is_what_the_file_system_reports() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(DiskSpace::new(directory.path(), 0).has_space());
+        let space = DiskSpace::new(directory.path(), 0);
+        let DiskMetrics { free, used } = &space.shared.metrics;
+        assert!(space.has_space() && free.get() > 0 && used.get() > 0, "{space:?}");
         assert!(!DiskSpace::new(directory.path(), u64::MAX).has_space());
     }
 

@@ -5,6 +5,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
+use super::metrics::CallKind;
 use super::observer::outline;
 use super::{Exchange, ReceivedBody, date, describe};
 use crate::model::{AccountId, Timestamp};
@@ -87,7 +88,9 @@ impl Exchange {
         if let Some(body) = body {
             call = call.header(CONTENT_TYPE, "application/json").body(body);
         }
+        let counted = self.metrics.begin(CallKind::Question);
         let response = call.send().await.map_err(|error| describe(&error))?;
+        counted.answered(response.status());
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let ReceivedBody { body, broken, .. } = self.memory.receive(response, self.answer_limits).await;
         if let Some(problem) = broken {

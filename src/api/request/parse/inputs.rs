@@ -91,7 +91,12 @@ enum InputProblem {
 
 impl InputConverter {
     pub(crate) fn new(conversions: &ConversionConfig, metrics: &Metrics) -> Self {
-        let counted = Family::default();
+        let counted: Family<InputLabels, Counter> = Family::default();
+        for format in ["GIF", "BMP", "TIFF", "HEIC"] {
+            for result in ["converted", "refused"] {
+                counted.get_or_create_owned(&InputLabels { format, result });
+            }
+        }
         let slots = ConversionSlots::new(conversions.input_slots.get());
         metrics.register("api", |registry| {
             let help = "Input pictures that had to be decoded, by format and result";

@@ -53,7 +53,7 @@ pub(super) async fn make(
         recording as Arc<_>
     };
     let (metrics, recent) = (Metrics::default(), RecentRequests::default());
-    let opened = storage::open(&config.storage, &config.cache, rand::random()).await?;
+    let opened = storage::open(&config.storage, &config.cache, rand::random(), &metrics).await?;
     let backend = Backend::start(&config, opened, false, &lifecycle, &metrics, &recent, upstream).await?;
     if let Some(gptproto) = &service {
         let purchase = Purchase { config: &config, planned, backend: &backend, gptproto, observer: &observer };

@@ -335,6 +335,28 @@ pub(super) async fn equal_purchases_of_a_day_are_added_up(adapter: Adapter) {
     assert_eq!(adapter.journal.quota_used_since(tomorrow).await.unwrap(), []);
 }
 
+pub(super) async fn unknown_outcomes_are_counted_by_what_their_price_depends_on(adapter: Adapter) {
+    let (unknown, lost) =
+        (Failure::OutcomeUnknown { message: "cut".to_owned() }, Failure::TaskFailed { message: "no".to_owned() });
+    for (number, model, failure) in
+        [(1, "gpt-image-2", &unknown), (2, "gpt-image-2", &unknown), (3, "other", &unknown), (4, "other", &lost)]
+    {
+        let job = JobRecord { idempotency_key: None, model: ModelId::from(model), ..job_record(number) };
+        let purchase = PurchaseId { job: job.id, slot: 0 };
+        let failed = Record::Failed { purchase, failure: failure.clone(), at: NOW };
+        write(&*adapter.journal, [intent(job, &[3, 1]), committing(purchase), failed]).await;
+    }
+    let adapter = adapter.reopened_after(HOUR).await;
+    let mut undecided = adapter.journal.undecided().await.unwrap();
+    undecided.sort_by_key(|alike| alike.model.as_str().to_owned());
+    let JobRecord { size, choices, inputs, .. } = job_record(1);
+    let alike = |purchases, model: &str| {
+        let (model, choices) = (ModelId::from(model), choices.clone());
+        UndecidedPurchases { purchases, model, pictures: 3, size, choices, inputs }
+    };
+    assert_eq!(undecided, [alike(2, "gpt-image-2"), alike(1, "other")]);
+}
+
 pub(super) async fn a_closed_journal_refuses_records(adapter: Adapter) {
     let job = job_record(1);
     let purchase = PurchaseId { job: job.id, slot: 0 };

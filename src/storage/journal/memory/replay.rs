@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::model::{ClientId, Digest, Failure, JobId, PurchaseId, RunningTime, UpstreamId};
 use crate::storage::journal::record::{JobRecord, Record};
 use crate::storage::journal::stored::{
-    PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota,
+    PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UndecidedPurchases,
+    UsedQuota,
 };
 
 /// Returns what a job has used of the quota. Decisions about unknown outcomes are not records, so none is considered.
@@ -24,6 +25,24 @@ pub(super) fn used_quota(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
         let JobRecord { client, model, created, .. } = &job.record;
         Some(UsedQuota { client: client.clone(), model: model.clone(), created: *created, pictures, usage })
     })
+}
+
+/// Returns the purchases of unknown outcome. Decisions about them are not records, so none is considered.
+pub(super) fn undecided(jobs: &[StoredJob]) -> Vec<UndecidedPurchases> {
+    let mut undecided: Vec<UndecidedPurchases> = Vec::new();
+    for job in jobs {
+        let JobRecord { model, size, choices, inputs, .. } = &job.record;
+        for purchase in job.purchases.iter().filter(|purchase| purchase.state.name() == "unknown") {
+            let (purchases, pictures) = (1, purchase.pictures);
+            let (model, choices) = (model.clone(), choices.clone());
+            let one = UndecidedPurchases { purchases, model, pictures, size: *size, choices, inputs: *inputs };
+            match undecided.iter_mut().find(|known| UndecidedPurchases { purchases: 1, ..(*known).clone() } == one) {
+                Some(known) => known.purchases += 1,
+                None => undecided.push(one),
+            }
+        }
+    }
+    undecided
 }
 
 /// Returns the webhooks of ended jobs that are pending after these records.

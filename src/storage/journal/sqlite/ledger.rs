@@ -217,7 +217,10 @@ mod tests {
         assert_eq!(list(JobFilter { since: Some(later), ..JobFilter::default() }), ["bob"]);
         assert_eq!(list(JobFilter { until: Some(later), ..JobFilter::default() }), ["alice"]);
 
+        let undecided = async || journal.undecided().await.unwrap().iter().map(|sum| sum.purchases).sum::<u64>();
+        assert_eq!(undecided().await, 1);
         ledger.resolve(ids[0], Resolution::Lost, NOW).unwrap();
+        assert_eq!(undecided().await, 0, "the journal sees the decision of another connection");
         let resolved = ledger.job(ids[0].job).unwrap().unwrap();
         assert_eq!(resolved.purchases[0].resolution, Some(Resolution::Lost));
         let steps = ledger.steps(ids[0]).unwrap();

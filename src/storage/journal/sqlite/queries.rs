@@ -9,7 +9,9 @@ use crate::model::{
     RunningTime, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::storage::journal::record::{JobRecord, Resolution};
-use crate::storage::journal::stored::{PendingWebhook, Stamp, StoredJob, StoredPurchase, StoredState};
+use crate::storage::journal::stored::{
+    PendingWebhook, Stamp, StoredJob, StoredPurchase, StoredState, UndecidedPurchases,
+};
 
 /// Returns the jobs whose ids the query `ids` selects, in its order.
 pub(super) fn jobs(
@@ -166,6 +168,26 @@ fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<V
             })
         })?
         .collect()
+}
+
+/// Returns what the operator has to decide about, as `Journal::undecided`. CROSS JOIN fixes the order of the loops.
+pub(super) fn undecided(connection: &Connection) -> rusqlite::Result<Vec<UndecidedPurchases>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*), model, pictures, size, choices, inputs FROM purchases INDEXED BY purchases_undecided
+         CROSS JOIN jobs ON jobs.id = job_id WHERE state = 'unknown' AND resolution IS NULL
+         GROUP BY model, pictures, size, choices, inputs",
+    )?;
+    let rows = statement.query_map((), |row| {
+        Ok(UndecidedPurchases {
+            purchases: row.get(0)?,
+            model: ModelId::from(row.get::<_, String>(1)?),
+            pictures: row.get(2)?,
+            size: parsed(row, 3, |text| text.parse().ok())?,
+            choices: from_json::<Choices>(row, 4)?,
+            inputs: row.get(5)?,
+        })
+    })?;
+    rows.collect()
 }
 
 /// Returns the undelivered webhooks of ended jobs, as `Journal::pending_webhooks`.

@@ -11,7 +11,7 @@ use crate::model::RunningTime;
 use crate::storage::journal::traits::JournalError;
 
 /// Version of the tables below, in `PRAGMA user_version`.
-pub(in crate::storage) const SCHEMA_VERSION: i64 = 10;
+pub(in crate::storage) const SCHEMA_VERSION: i64 = 11;
 /// The first version that adds up what was used of quotas.
 const QUOTA_VERSION: i64 = 7;
 /// Prepared statements that are cached: more than the adapter has.
@@ -198,6 +198,10 @@ CREATE INDEX client_keys_by_client ON client_keys (client);
 INSERT INTO meta VALUES ('clients_revision', 0);
 ";
 
+/// From version 11 on: what the operator has to decide about, which is counted once a second.
+const UNDECIDED_INDEX: &str =
+    "CREATE INDEX purchases_undecided ON purchases (job_id) WHERE state = 'unknown' AND resolution IS NULL;";
+
 /// From version 1 to 2.
 const ACCOUNTS: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
 /// From version 2 to 3: there was one upstream API only.
@@ -330,7 +334,7 @@ CREATE INDEX purchases_unfinished ON purchases (job_id) WHERE ended_ms IS NULL;
 const DELETED: &str = "ALTER TABLE jobs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;";
 
 /// The step from each version to the next, from version 1 on.
-const STEPS: [&[&str]; 9] = [
+const STEPS: [&[&str]; 10] = [
     &[ACCOUNTS],
     &[UPSTREAM_APIS],
     &[WEBHOOKS],
@@ -340,6 +344,7 @@ const STEPS: [&[&str]; 9] = [
     &[CONDITIONS, UNFINISHED_INDEX, CONTENTS],
     &[DELETED, CLIENT_JOBS],
     &[CLIENTS],
+    &[UNDECIDED_INDEX],
 ];
 
 /// Opens or creates the database in `path`, begins its check, and brings it to [`SCHEMA_VERSION`] in one transaction.
@@ -376,6 +381,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
                 CONTENTS,
                 CLIENT_JOBS,
                 CLIENTS,
+                UNDECIDED_INDEX,
             ]
         }
         (SCHEMA_VERSION, _) => return Ok((connection, check)),

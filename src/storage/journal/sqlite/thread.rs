@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use prometheus_client::metrics::histogram::Histogram;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -161,6 +162,10 @@ impl JournalThread {
 
     pub(super) fn standing(&self) -> Standing {
         self.shared.standing()
+    }
+
+    pub(super) fn sync_seconds(&self) -> Histogram {
+        self.shared.sync_seconds.clone()
     }
 
     pub(super) fn running_time(&self) -> RunningTime {

@@ -217,6 +217,49 @@ CREATE TABLE prompts (              -- only with storage.keep_prompts, until the
 CREATE INDEX prompts_by_time ON prompts (kept_running_ms);
 ";
 
+/// From version 9 to 10, as its gateway did it.
+const CLIENTS: &str = "
+CREATE TABLE clients (
+    name   TEXT PRIMARY KEY,
+    weight REAL,
+    limits TEXT NOT NULL,           -- JSON object: those that it has of its own
+    models TEXT                     -- JSON array of ids; NULL: all of them
+) STRICT;
+CREATE TABLE client_keys (
+    id            TEXT PRIMARY KEY,
+    client        TEXT NOT NULL REFERENCES clients (name),
+    prefix        TEXT NOT NULL,    -- its first characters
+    digest        TEXT NOT NULL UNIQUE,
+    created_ms    INTEGER NOT NULL,
+    expires_ms    INTEGER,
+    grace_ends_ms INTEGER,          -- it was rotated, and is valid until then
+    revoked_ms    INTEGER,
+    last_used_ms  INTEGER
+) STRICT;
+CREATE TABLE paused_accounts (
+    account   TEXT PRIMARY KEY,
+    paused_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE operator_commands (    -- of the command line, for a gateway that runs
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    command    TEXT NOT NULL,
+    subject    TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    ended_ms   INTEGER,
+    outcome    TEXT
+) STRICT;
+CREATE TABLE audit (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms   INTEGER NOT NULL,
+    actor   TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    change  TEXT NOT NULL           -- JSON object
+) STRICT;
+CREATE INDEX client_keys_by_client ON client_keys (client);
+INSERT INTO meta VALUES ('clients_revision', 0);
+";
+
 /// Leaves a database of `version` in `path`.
 fn create(path: &Path, version: usize) -> Connection {
     let rows = ROWS.replace("$print", &Digest::of(b"request").to_string());
@@ -226,7 +269,8 @@ fn create(path: &Path, version: usize) -> Connection {
         6 => format!("BEGIN; {FORWARD} {FORMATS} COMMIT;"),
         7 => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} COMMIT;"),
         8 => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} COMMIT;"),
-        _ => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} {DELETED} COMMIT;"),
+        9 => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} {DELETED} COMMIT;"),
+        _ => format!("BEGIN; {FORWARD} {FORMATS} {RUNNING_TIME} {CONTENTS} {DELETED} {CLIENTS} COMMIT;"),
     };
     let connection = Connection::open(path).unwrap();
     let script = format!("{VERSION_4} {rows} {steps} PRAGMA user_version = {version};");

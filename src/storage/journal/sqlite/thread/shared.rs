@@ -2,19 +2,26 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use prometheus_client::metrics::histogram::Histogram;
+
 use super::running_clock::RunningClock;
 use crate::storage::journal::traits::Standing;
 
-/// The standing and the running time of an open journal.
+/// A synced commit, in seconds: below a millisecond on a local disk with a cache of its own, some hundred on a bad network disk.
+const SYNC_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
+
+/// The standing and the running time of an open journal, and how long its commits take.
 #[derive(Debug)]
 pub(in crate::storage::journal::sqlite) struct Shared {
     standing: AtomicU8,
     pub(super) clock: RunningClock,
+    /// Of commits that are synced.
+    pub(super) sync_seconds: Histogram,
 }
 
 impl Shared {
     pub(in crate::storage::journal::sqlite) fn new(clock: RunningClock) -> Self {
-        Self { standing: AtomicU8::new(Standing::Fine as u8), clock }
+        Self { standing: AtomicU8::new(Standing::Fine as u8), clock, sync_seconds: Histogram::new(SYNC_BUCKETS) }
     }
 
     pub(super) fn standing(&self) -> Standing {

@@ -151,6 +151,7 @@ impl Writer {
         }
         let now = self.shared.clock.now();
         let unsynced = !synced && sync_commits(&self.connection, false).is_ok();
+        let began = Instant::now();
         let written = match write_group(&mut self.connection, records, now, false) {
             // It was rolled back. Where the bytes of a picture are damaged they cannot be deleted, and without that it may succeed.
             Err(error) if deletes_bytes(records) && error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
@@ -167,6 +168,7 @@ impl Writer {
             Ok(results) => {
                 if !unsynced {
                     self.stored = Instant::now();
+                    self.shared.sync_seconds.observe(self.stored.saturating_duration_since(began).as_secs_f64());
                 }
                 results
             }
