@@ -15,17 +15,22 @@ use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::middleware::map_response;
 use axum::response::Response;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Spent, spent_by_client, start_of_month};
 use crate::budget::BudgetControl;
-use crate::config::ClientsConfig;
-use crate::model::{AccountId, Catalogue, Clock, PurchaseId};
+use crate::config::{ClientsConfig, Secret};
+use crate::model::{AccountId, Catalogue, ClientId, Clock, PurchaseId};
 use crate::storage::Journal;
 use crate::storage::clients::{
-    Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, StoredClients, StoredCommand,
+    ACTIONS, Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfiguredNames, StoredClients,
+    StoredCommand, kept_since,
 };
 use crate::storage::journal::{JobFilter, LedgerError, Resolution, open_ledger};
+use crate::telemetry::Metrics;
 
 mod access;
 mod error;
@@ -37,7 +42,8 @@ mod routes;
 mod sessions;
 mod state;
 
-pub(crate) use keys::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_expiry, parse_grace};
+use access::Gate;
+pub(crate) use keys::{KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_expiry, parse_grace};
 pub(crate) use state::AdminState;
 
 /// How often changes of other programs are looked for: they apply within a second.
@@ -46,6 +52,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Jobs of unknown outcome that are listed, the newest.
 const UNKNOWN_JOBS_MAX: usize = 200;
+/// Lines of the audit that are logged at a time.
+const LOGGED_AT_ONCE: usize = 1000;
 /// How often it is stored which keys were used.
 const USED_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -85,9 +93,16 @@ pub(crate) struct UnknownPurchase {
     pub(crate) pictures: u8,
 }
 
-/// Reads the configuration again, applies what it can, and returns the clients to apply. Blocks. The error says why nothing was
-/// changed.
-pub(crate) type Reload = Arc<dyn Fn() -> Result<(ClientsConfig, Reloaded), String> + Send + Sync>;
+/// What was read again, and is applied here.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigRead {
+    pub(crate) clients: ClientsConfig,
+    pub(crate) admin_token: Option<Secret>,
+    pub(crate) reloaded: Reloaded,
+}
+
+/// Reads the configuration again, and applies what it can. Blocks. The error says why nothing was changed.
+pub(crate) type Reload = Arc<dyn Fn() -> Result<ConfigRead, String> + Send + Sync>;
 
 /// What the administration is built from.
 pub(crate) struct Parts {
@@ -100,6 +115,9 @@ pub(crate) struct Parts {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) configured: ClientsConfig,
+    /// `None`: the administration over HTTP is off.
+    pub(crate) admin_token: Option<Secret>,
+    pub(crate) metrics: Metrics,
     pub(crate) reload: Reload,
 }
 
@@ -123,8 +141,26 @@ async fn no_store(mut response: Response) -> Response {
 pub(crate) struct Administration {
     parts: Arc<Parts>,
     configured: Arc<RwLock<ClientsConfig>>,
-    /// The revision that was applied. Held while a change is applied, so that the newest one is applied last.
-    applied: Arc<tokio::sync::Mutex<i64>>,
+    gate: Gate,
+    changes: Family<ActionLabel, Counter>,
+    /// Held while a change is applied, so that the newest one is applied last.
+    applied: Arc<tokio::sync::Mutex<Applied>>,
+    /// Held while the configuration is read and applied, so that the file that was read last is applied last.
+    reloading: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// An action of the audit, as `key.created`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabel {
+    action: String,
+}
+
+/// What was applied last.
+#[derive(Debug, Default)]
+struct Applied {
+    revision: Option<i64>,
+    /// The last line of the audit that is in the log.
+    logged: Option<i64>,
 }
 
 impl std::fmt::Debug for Administration {
@@ -136,7 +172,16 @@ impl std::fmt::Debug for Administration {
 impl Administration {
     pub(crate) fn new(parts: Parts) -> Self {
         let configured = Arc::new(RwLock::new(parts.configured.clone()));
-        Self { parts: Arc::new(parts), configured, applied: Arc::new(tokio::sync::Mutex::new(-1)) }
+        let gate = Gate::new(parts.admin_token.as_ref(), &parts.metrics);
+        let changes = Family::<ActionLabel, Counter>::default();
+        for action in ACTIONS {
+            changes.get_or_create_owned(&ActionLabel { action: action.to_owned() });
+        }
+        parts.metrics.register("admin", |registry| {
+            registry.register("changes", "Changes by the operator, by action, whoever made them", changes.clone());
+        });
+        let (applied, reloading) = (Arc::default(), Arc::default());
+        Self { parts: Arc::new(parts), configured, gate, changes, applied, reloading }
     }
 
     /// Applies what other programs store, and stores which keys are used. Runs forever.
@@ -163,7 +208,7 @@ impl Administration {
         let now = self.parts.clock.now();
         let expired = self.parts.admission.outlook().next_expiry.is_some_and(|expiry| expiry <= now);
         let revision = self.with_store(|store| store.revision()).await?;
-        if !expired && *self.applied.lock().await == revision {
+        if !expired && self.applied.lock().await.revision == Some(revision) {
             return Ok(());
         }
         for StoredCommand { id, command } in self.apply().await?.commands {
@@ -174,24 +219,44 @@ impl Administration {
         Ok(())
     }
 
-    /// Applies what is stored.
+    /// Applies what is stored, and logs what was changed, whoever did it.
     async fn apply(&self) -> Result<StoredClients, ClientStoreError> {
         let mut applied = self.applied.lock().await;
         let now = self.parts.clock.now();
         let stored = self.with_store(move |store| store.state(now)).await?;
         let configured = self.configured();
-        let new = self.parts.admission.update(&configured, &stored);
-        if !new.is_empty() {
-            let Parts { admission, journal, catalogue, .. } = &*self.parts;
-            let counted = admission.count_past_purchases(&**journal, catalogue, |client| new.contains(client)).await;
-            if let Err(error) = counted {
-                tracing::error!(%error, "what new clients spent before is not known; their quotas begin with nothing used");
-            }
+        let Parts { admission, journal, catalogue, budget, .. } = &*self.parts;
+        let updated = admission.update(&configured, &stored, &**journal, catalogue).await;
+        budget.set_weights(admission.outlook().weights);
+        budget.set_paused(&stored.paused_accounts);
+        self.log_changes(&mut applied).await?;
+        let names = ConfiguredNames {
+            clients: configured.entries.iter().map(|client| ClientId(client.name.as_str().into())).collect(),
+            accounts: self.accounts().into_iter().map(|(account, _)| account).collect(),
+        };
+        if names != stored.configured {
+            self.with_store(move |store| store.set_configured(&names)).await?;
         }
-        self.parts.budget.set_weights(self.parts.admission.outlook().weights);
-        self.parts.budget.set_paused(&stored.paused_accounts);
-        *applied = stored.revision;
+        // They are tried again: without it, their quotas would begin with nothing used.
+        updated.map_err(|error| ClientStoreError::Storage(format!("what new clients spent before: {error}")))?;
+        applied.revision = Some(stored.revision);
         Ok(stored)
+    }
+
+    /// Writes the lines of the audit that are new since the start into the log, and counts them.
+    async fn log_changes(&self, applied: &mut Applied) -> Result<(), ClientStoreError> {
+        let Some(logged) = applied.logged else {
+            let newest = self.with_store(|store| store.audit(None, 1)).await?;
+            applied.logged = Some(newest.first().map_or(0, |line| line.id));
+            return Ok(());
+        };
+        let lines = self.with_store(move |store| store.audit_after(logged, LOGGED_AT_ONCE)).await?;
+        for AuditLine { id, actor, action, subject, change, .. } in lines {
+            tracing::info!(actor, action, subject, %change, "the operator made a change");
+            self.changes.get_or_create(&ActionLabel { action }).inc();
+            applied.logged = Some(id);
+        }
+        Ok(())
     }
 
     /// Stores which keys were used, as far as that is possible at present.
@@ -210,15 +275,11 @@ impl Administration {
     ///
     /// [`ClientStoreError`]: nothing was changed.
     pub(crate) async fn change(&self, change: Change, actor: Actor) -> Result<i64, ClientStoreError> {
-        let now = self.parts.clock.now();
-        let line = self.with_store(move |store| store.change(&change, actor, now)).await?;
+        let clock = Arc::clone(&self.parts.clock);
+        let line = self.with_store(move |store| store.change(&change, actor, &|| clock.now())).await?;
         // The change is durable; where it cannot be applied now, the task that watches tries again.
         if let Err(error) = self.apply().await {
             tracing::warn!(%error, "a change was stored and cannot be applied yet; it is tried again");
-        }
-        let written = self.with_store(move |store| store.audit(Some(line + 1), 1)).await;
-        if let Ok([AuditLine { action, subject, change, .. }]) = written.as_deref() {
-            tracing::info!(actor = actor.name(), action, subject, %change, "the operator made a change");
         }
         Ok(line)
     }
@@ -272,11 +333,13 @@ impl Administration {
     ///
     /// Why nothing was changed: one line.
     pub(crate) async fn reload(&self, actor: Actor) -> Result<Reloaded, String> {
+        let _reloading = self.reloading.lock().await;
         let reload = Arc::clone(&self.parts.reload);
         let read = tokio::task::spawn_blocking(move || reload()).await.map_err(|error| error.to_string())?;
         let (action, change, result) = match read {
-            Ok((configured, reloaded)) => {
-                *self.configured.write().unwrap_or_else(PoisonError::into_inner) = configured;
+            Ok(ConfigRead { clients, admin_token, reloaded }) => {
+                *self.configured.write().unwrap_or_else(PoisonError::into_inner) = clients;
+                self.gate.set_token(admin_token.as_ref());
                 tracing::info!(actor = actor.name(), "configuration reloaded; {}", reloaded.text());
                 ("configuration.reloaded", serde_json::json!(reloaded), Ok(reloaded))
             }
@@ -299,14 +362,10 @@ impl Administration {
     /// # Errors
     ///
     /// [`ClientStoreError`].
-    pub(crate) async fn list(
-        &self,
-    ) -> Result<(StoredClients, HashMap<crate::model::ClientId, Spent>), ClientStoreError> {
+    pub(crate) async fn list(&self) -> Result<(StoredClients, HashMap<ClientId, Spent>), ClientStoreError> {
         self.store_used().await;
         let Parts { journal, catalogue, clock, .. } = &*self.parts;
-        let since = crate::model::Timestamp::from_millis(
-            clock.now().millis() - i64::try_from(ENDED_LISTED.as_millis()).unwrap_or(i64::MAX),
-        );
+        let since = kept_since(clock.now());
         let stored = self.with_store(move |store| store.state(since)).await?;
         let used = journal.quota_used_since(start_of_month(&**clock)).await;
         let used = used.map_err(|error| ClientStoreError::Storage(error.to_string()))?;
@@ -373,19 +432,76 @@ async fn execute(administration: &Administration, command: &Command) -> String {
             Ok(reloaded) => format!("ok: {}", reloaded.text()),
             Err(problem) => format!("failed: {problem}"),
         },
-        Command::ForgetAccount(account) if administration.parts.budget.forget(account) => {
-            tracing::info!(%account, "the operator had what was learned of the account forgotten; it is learned again");
-            "ok: forgotten".to_owned()
-        }
+        Command::ForgetAccount(account) if administration.parts.budget.forget(account) => "ok: forgotten".to_owned(),
         Command::ForgetAccount(account) => format!("failed: {account} is no account of the configuration"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::budget::{Budget, Learned};
+    use crate::config::{Config, Environment};
+    use crate::model::SystemClock;
     use crate::openapi::Document;
     use crate::openapi::test_support::differences;
+    use crate::storage::{clients, journal};
+
+    fn config(keys: &str) -> Config {
+        let keys = Environment::from([("GATEWAY_CLIENT_KEYS".to_owned(), keys.to_owned())]);
+        Config::load(None, &keys).unwrap()
+    }
+
+    fn administration(directory: &std::path::Path, config: Config, reload: Reload) -> Administration {
+        let (journal_file, metrics) = (directory.join("journal.sqlite"), Metrics::default());
+        let journal = journal::open(&journal_file).unwrap();
+        let store = clients::open(&journal_file).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let stored = store.state(clock.now()).unwrap();
+        let responses = &config.server.responses;
+        let admission = Admission::new(&config.clients, &stored, responses, Arc::clone(&clock), &metrics);
+        let budget = Budget::new(&config.upstream, &config.accounts, HashMap::new(), Learned::default(), &metrics);
+        Administration::new(Parts {
+            store,
+            journal,
+            journal_file,
+            admission,
+            budget: BudgetControl::of(&budget),
+            catalogue: Arc::new(config.catalogue),
+            clock,
+            configured: config.clients,
+            admin_token: None,
+            metrics,
+            reload,
+        })
+    }
+
+    #[tokio::test]
+    async fn of_two_reloads_at_once_the_file_that_was_read_last_is_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let reads = AtomicUsize::new(0);
+        // The first one reads the file as it was, and takes longer.
+        let reload: Reload = Arc::new(move || {
+            let is_first = reads.fetch_add(1, Ordering::Relaxed) == 0;
+            let keys = if is_first { "alice:0123456789abcdef" } else { "bob:fedcba9876543210" };
+            if is_first {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            Ok(ConfigRead { clients: config(keys).clients, admin_token: None, reloaded: Reloaded::default() })
+        });
+        let administration = administration(directory.path(), config("alice:0123456789abcdef"), reload);
+        let (first, second) =
+            tokio::join!(administration.reload(Actor::Signal), administration.reload(Actor::CommandLine));
+        first.and(second).unwrap();
+        let names: Vec<String> = administration.configured().entries.into_iter().map(|client| client.name).collect();
+        assert_eq!(names, ["bob"]);
+        assert!(administration.parts.admission.client("0123456789abcdef").is_none(), "alice was removed");
+        let known = administration.with_store(|store| store.state(SystemClock.now())).await.unwrap().configured;
+        assert_eq!(known.clients, [ClientId("bob".into())].into(), "for the command line");
+    }
 
     #[test]
     fn the_document_has_these_routes_and_no_others() {

@@ -11,7 +11,7 @@
 //!
 //! What was spent before the start is summed from the journal, which is the only source of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ClientsConfig, ResponseConfig};
 use crate::model::{
-    Catalogue, ClientId, Clock, CostEstimate, KeyId, Limit, LimitExceeded, PictureTerms, QuotaHold, Quotas, Timestamp,
-    Usd,
+    Catalogue, ClientId, Clock, CostEstimate, Credential as _, KeyId, Limit, LimitExceeded, PictureTerms, QuotaHold,
+    Quotas, Timestamp, Usd,
 };
 use crate::storage::clients::StoredClients;
 use crate::storage::journal::UsedQuota;
@@ -28,6 +28,7 @@ use crate::storage::{Journal, JournalError};
 use crate::telemetry::Metrics;
 
 mod concurrency;
+mod credential;
 mod directory;
 mod metrics;
 mod period;
@@ -37,6 +38,7 @@ mod spent;
 mod status;
 
 use concurrency::InProgress;
+pub(crate) use credential::KeyCredential;
 use directory::Directory;
 use metrics::AdmissionMetrics;
 use quota::PastPurchase;
@@ -66,13 +68,25 @@ pub(crate) struct Admission {
 pub(crate) struct Permit {
     _waiter: OwnedSemaphorePermit,
     /// Among the client's requests at once.
-    request: Option<InProgress>,
+    _request: Option<InProgress>,
+    /// The key that the request came with: once it has ended, its holder does not get what it waits for.
+    credential: Arc<KeyCredential>,
 }
 
 impl Permit {
-    /// Whether the client still has a key: once its keys are revoked, it does not get what it waits for.
+    /// Whether the key of the request is still valid.
     pub(crate) fn is_valid(&self) -> bool {
-        self.request.as_ref().is_none_or(InProgress::is_listed)
+        self.credential.is_valid()
+    }
+
+    /// Waits until the key of the request is revoked or expires.
+    pub(crate) async fn ended(&self) {
+        self.credential.ended().await;
+    }
+
+    /// Returns the key of the request, for what outlives it.
+    pub(crate) fn credential(&self) -> Arc<KeyCredential> {
+        Arc::clone(&self.credential)
     }
 }
 
@@ -104,7 +118,7 @@ impl Admission {
         metrics: &Metrics,
     ) -> Self {
         let waiters = responses.waiters_max.min(Semaphore::MAX_PERMITS);
-        let directory = Directory::new(configured, stored, &Directory::default(), &clock);
+        let directory = Directory::new(configured, stored, &Directory::default(), &clock, |_| true);
         let admission = Self {
             directory: Arc::new(RwLock::new(Arc::new(directory))),
             waiters: Arc::new(Semaphore::new(waiters)),
@@ -123,16 +137,37 @@ impl Admission {
         self.directory.read().unwrap_or_else(PoisonError::into_inner).clients.get(client).cloned()
     }
 
-    /// Replaces clients, keys and limits. What was counted goes on to count. Returns the clients that were not known before,
-    /// of which nothing is counted yet.
-    pub(crate) fn update(&self, configured: &ClientsConfig, stored: &StoredClients) -> HashSet<ClientId> {
-        // Updates are made one after the other by one task, so none is lost between reading and writing.
+    /// Replaces clients, keys and limits. What was counted goes on to count. Clients that were not known before are admitted once
+    /// it is counted what they have bought this month; the rest is in force before that.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] when the journal cannot be read: no new client is admitted.
+    pub(crate) async fn update(
+        &self,
+        configured: &ClientsConfig,
+        stored: &StoredClients,
+        journal: &dyn Journal,
+        catalogue: &Catalogue,
+    ) -> Result<(), JournalError> {
+        // Updates are made one after the other, so none is lost between reading and writing.
         let before = self.directory();
-        let directory = Arc::new(Directory::new(configured, stored, &before, &self.clock));
-        let names = directory.clients.keys();
-        let new = names.filter(|name| !before.clients.contains_key(*name)).cloned().collect();
-        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
-        new
+        let is_known = |name: &ClientId| before.clients.contains_key(name);
+        let known = Arc::new(Directory::new(configured, stored, &before, &self.clock, is_known));
+        self.replace(&before, &known);
+        let names = configured.entries.iter().map(|client| ClientId(client.name.as_str().into()));
+        if names.chain(stored.clients.iter().map(|client| client.name.clone())).all(|name| is_known(&name)) {
+            return Ok(());
+        }
+        let all = Arc::new(Directory::new(configured, stored, &known, &self.clock, |_| true));
+        count_past(&all, journal, catalogue, &*self.clock, |name| !is_known(name)).await?;
+        self.replace(&known, &all);
+        Ok(())
+    }
+
+    fn replace(&self, before: &Directory, next: &Arc<Directory>) {
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(next);
+        before.end_others(next);
     }
 
     /// Returns what others have to know of the clients.
@@ -146,8 +181,7 @@ impl Admission {
         self.directory().take_used()
     }
 
-    /// Counts what was bought this month before the gateway started: once, before the engine resumes unfinished jobs; and for
-    /// clients that come later.
+    /// Counts what was bought this month before the gateway started: once, before the engine resumes unfinished jobs.
     ///
     /// # Errors
     ///
@@ -156,22 +190,15 @@ impl Admission {
         &self,
         journal: &dyn Journal,
         catalogue: &Catalogue,
-        of: impl Fn(&ClientId) -> bool,
     ) -> Result<(), JournalError> {
-        let used = journal.quota_used_since(start_of_month(&*self.clock)).await?;
-        for (client, purchases) in past_purchases(used, catalogue) {
-            if of(&client)
-                && let Some(client) = self.client_state(&client)
-            {
-                client.quota.count_past(&purchases);
-            }
-        }
-        Ok(())
+        count_past(&self.directory(), journal, catalogue, &*self.clock, |_| true).await
     }
 
-    /// Returns the client that holds this key.
-    pub(crate) fn client(&self, key: &str) -> Option<ClientId> {
-        self.directory().find(key, &*self.clock).cloned()
+    /// Returns the client that holds this key, and what says how long it is valid.
+    pub(crate) fn client(&self, key: &str) -> Option<(ClientId, Arc<KeyCredential>)> {
+        let directory = self.directory();
+        let (client, credential) = directory.find(key, &*self.clock)?;
+        Some((client.clone(), Arc::clone(credential)))
     }
 
     /// Whether a client has a key, by what was known at the last change or expiry.
@@ -185,7 +212,7 @@ impl Admission {
     ///
     /// [`Rejection::LimitExceeded`] when the client has reached its limit of requests at once,
     /// [`Rejection::TooManyWaiters`] when the gateway has reached its limit of all waiting requests.
-    pub(crate) fn admit(&self, client: &ClientId) -> Result<Permit, Rejection> {
+    pub(crate) fn admit(&self, client: &ClientId, credential: Arc<KeyCredential>) -> Result<Permit, Rejection> {
         let request = match self.client_state(client) {
             Some(client) => {
                 let limit = client.quota.limits().requests_at_once;
@@ -197,7 +224,7 @@ impl Admission {
             None => None,
         };
         match Arc::clone(&self.waiters).try_acquire_owned() {
-            Ok(waiter) => Ok(Permit { _waiter: waiter, request }),
+            Ok(waiter) => Ok(Permit { _waiter: waiter, _request: request, credential }),
             Err(_) => Err(Rejection::TooManyWaiters { retry_after: WAITERS_RETRY }),
         }
     }
@@ -242,6 +269,25 @@ impl Admission {
         clients.retain(|client| client.has_key);
         self.metrics.refresh(&clients);
     }
+}
+
+/// Counts what some clients have bought this month.
+async fn count_past(
+    directory: &Directory,
+    journal: &dyn Journal,
+    catalogue: &Catalogue,
+    clock: &dyn Clock,
+    of: impl Fn(&ClientId) -> bool,
+) -> Result<(), JournalError> {
+    let used = journal.quota_used_since(start_of_month(clock)).await?;
+    for (client, purchases) in past_purchases(used, catalogue) {
+        if of(&client)
+            && let Some(client) = directory.clients.get(&client)
+        {
+            client.quota.count_past(&purchases);
+        }
+    }
+    Ok(())
 }
 
 /// Returns what each client has bought, also of a model that the catalogue no longer has. What has no tokens is counted by the

@@ -46,7 +46,7 @@ use crate::config::{ApiPolicy, LoggedRequests, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Catalogue, Clock};
+use crate::model::{Catalogue, Clock, Current};
 use crate::server::accept::{HttpService, Refusals};
 use crate::telemetry::Metrics;
 use crate::telemetry::recent::RecentRequests;
@@ -67,6 +67,7 @@ pub(crate) use request::parse::fuzz;
 
 use error::ApiError;
 use middleware::Middleware;
+pub(crate) use middleware::cors::OriginPolicy;
 use middleware::request_log::RequestLog;
 use request::parse::inputs::InputConverter;
 use response::converter::PictureConverter;
@@ -84,6 +85,8 @@ pub(crate) struct ApiServices {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
+    /// Which hosts and pages requests may name.
+    pub(crate) origins: Current<OriginPolicy>,
     /// The upstream APIs that requests may use.
     pub(crate) api_policy: ApiPolicy,
     /// Published input pictures; `None` where they travel inside the submits.
@@ -94,17 +97,18 @@ pub(crate) struct ApiServices {
     pub(crate) thumbnail_bytes_max: u64,
     /// Marks every response as made by the sandbox.
     pub(crate) sandbox: bool,
-    pub(crate) logged_requests: LoggedRequests,
+    pub(crate) logged_requests: Current<LoggedRequests>,
     pub(crate) recent: RecentRequests,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
 }
 
-/// Returns the responses to connections over a limit, from the table of errors.
+/// Returns the responses to connections that are refused, from the table of errors.
 pub(crate) fn connection_refusals() -> Refusals {
     Refusals {
         connections: ApiError::TooManyConnections.to_http1(),
         per_address: ApiError::TooManyConnectionsOfAddress.to_http1(),
+        plain_http: ApiError::PlainHttp.to_http1(),
     }
 }
 
@@ -124,6 +128,7 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         catalogue,
         clock,
         server,
+        origins,
         api_policy,
         input_urls,
         signing_key,
@@ -139,7 +144,7 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
     let outcomes = ResponseOutcomes::new(&metrics, recent);
     let converter = PictureConverter::new(&server.conversions, thumbnail_bytes_max, &metrics);
     let inputs = InputConverter::new(&server.conversions, &metrics);
-    let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);
+    let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs, origins.clone());
     let server = Arc::new(server);
     let state = ApiState {
         engine,
@@ -154,5 +159,5 @@ pub(crate) fn service(services: ApiServices) -> Arc<dyn HttpService> {
         outcomes,
     };
     let routes = Routes::new(Arc::new(state));
-    Arc::new(Middleware::new(&server, request_log, &lifecycle, routes))
+    Arc::new(Middleware::new(&server, origins, request_log, &lifecycle, routes))
 }

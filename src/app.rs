@@ -6,17 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, AdminState, Administration};
-use crate::api;
+use crate::api::{self, OriginPolicy};
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::ledger;
 use crate::lifecycle::{Grace, InheritedListeners, Lifecycle, StopSignals, Supervisor};
-use crate::model::{Clock as _, SystemClock};
+use crate::model::{Clock as _, Current, SystemClock};
 use crate::operator;
-use crate::server::hosts::HostRules;
 use crate::simulator::{Options, Profile};
 use crate::storage;
 use crate::storage::clients::Actor;
@@ -45,6 +44,7 @@ pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
 pub use listeners::inherited_listeners;
 pub use reload::ConfigSource;
+use reload::Reloadable;
 pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
@@ -131,6 +131,24 @@ impl Gateway {
         let accounts = readiness::follow(&gptproto, &budget, &config.accounts, &lifecycle);
 
         // 3. What the operator can change.
+        let mut server = config.server.clone();
+        let mut operator = config.operator.clone();
+        // Names are resolved by now, and ports chosen.
+        (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
+        let origins = Current::new(OriginPolicy::new(&server.addresses));
+        let hosts = Current::new(reload::operator_hosts(&operator, &operator));
+        let logged_requests = Current::new(config.log.requests);
+        let reloadable = Reloadable {
+            logged_requests: logged_requests.clone(),
+            addresses: server.addresses.clone(),
+            origins: origins.clone(),
+            operator: operator.clone(),
+            operator_hosts: hosts.clone(),
+            upstream: config.upstream.clone(),
+            budget: BudgetControl::of(&budget),
+            catalogue: Arc::clone(&catalogue),
+            webhooks: webhooks.clone(),
+        };
         let administration = Administration::new(admin::Parts {
             store,
             journal,
@@ -140,16 +158,14 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             configured: config.clients.clone(),
-            reload: reload::reload(&config, source, sandbox),
+            admin_token: config.operator.admin_token.clone(),
+            metrics: metrics.clone(),
+            reload: reload::reload(&config, source, sandbox, reloadable),
         });
         lifecycle.spawn_service("administration", administration.clone().run());
 
         // 4. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { mut server, mut operator, upstream, cache, log, .. } = config;
-        // Names are resolved by now, and ports chosen.
-        (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
-        let hosts =
-            HostRules::new(operator.listen.is_loopback(), operator.listen.has_loopback(), &operator.hosts, None);
+        let Config { upstream, cache, .. } = config;
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
         bound.register(&metrics);
@@ -174,22 +190,18 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             clock: Arc::new(SystemClock),
             server,
+            origins,
             api_policy: upstream.api,
             input_urls,
             signing_key,
             thumbnail_bytes_max: cache.thumbnail_bytes_max,
             sandbox,
-            logged_requests: log.requests,
+            logged_requests,
             recent,
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        let state = AdminState::new(
-            administration.clone(),
-            operator.admin_token.as_ref(),
-            Arc::clone(&catalogue),
-            Arc::new(SystemClock),
-        );
+        let state = AdminState::new(administration.clone(), Arc::clone(&catalogue), Arc::new(SystemClock));
         supervision::follow(&supervisor, modules.clone(), &lifecycle);
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
         Ok(Self { administration, client_address, operator_address, lifecycle, supervisor, grace, accounts, storage })
@@ -250,15 +262,16 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 pub async fn run(config: Config, launch: Launch) -> anyhow::Result<bool> {
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
     let file = launch.file();
+    let mut signals = StopSignals::listen()?;
     log_sources(&launch);
-    let gateway = Gateway::launch(config, launch, false).await?;
-    let signals = listen_to_signals(&gateway)?;
+    let hangups = hangups()?;
+    let gateway = started(Gateway::launch(config, launch, false), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     // Clients are served meanwhile.
     let accounts = gateway.accounts.first_answers(FIRST_ANSWERS_TIMEOUT).await;
     banner::gateway(addresses, file.as_deref(), &accounts);
-    run_until_stopped(gateway, signals).await
+    run_until_stopped(gateway, signals, hangups).await
 }
 
 /// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns
@@ -268,34 +281,52 @@ pub async fn run(config: Config, launch: Launch) -> anyhow::Result<bool> {
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config, launch: Launch, profile: Profile) -> anyhow::Result<bool> {
+    let mut signals = StopSignals::listen()?;
     log_sources(&launch);
+    let hangups = hangups()?;
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let gateway = Gateway::launch(config, launch, true).await?;
-    let signals = listen_to_signals(&gateway)?;
+    let gateway = started(Gateway::launch(config, launch, true), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
-    let stopped_well = run_until_stopped(gateway, signals).await?;
+    let stopped_well = run_until_stopped(gateway, signals, hangups).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)
 }
 
-/// Handles signals from now on, and tells the supervisor that the gateway is ready: a reload may follow at once.
-fn listen_to_signals(gateway: &Gateway) -> anyhow::Result<StopSignals> {
-    let signals = StopSignals::listen()?;
-    reload_on_signal(gateway)?;
-    gateway.supervisor.ready("Ready");
-    Ok(signals)
+/// Waits until the gateway has started, and tells the supervisor so. A signal that comes first ends the process: nothing is served yet.
+///
+/// Signals are received from before the start, so that one that comes as the first client is served stops the gateway in order, and
+/// so that they have an effect on the first process of a container.
+///
+/// # Errors
+///
+/// As [`Gateway::start`].
+async fn started(
+    starting: impl Future<Output = anyhow::Result<Gateway>>,
+    signals: &mut StopSignals,
+) -> anyhow::Result<Gateway> {
+    let mut starting = std::pin::pin!(starting);
+    tokio::select! {
+        biased;
+        gateway = starting.as_mut() => {
+            return gateway.inspect(|gateway| gateway.supervisor.ready("Ready"));
+        }
+        () = signals.received(1) => tracing::info!("stopped before the gateway was ready"),
+    }
+    // Not by returning: see `run_until_stopped`.
+    std::process::exit(0)
 }
 
 /// Waits for a signal or a failure, then stops the gateway. Returns whether the gateway stopped in order.
 ///
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
-async fn run_until_stopped(gateway: Gateway, mut signals: StopSignals) -> anyhow::Result<bool> {
+async fn run_until_stopped(gateway: Gateway, mut signals: StopSignals, hangups: Signal) -> anyhow::Result<bool> {
     let supervisor = gateway.supervisor.clone();
+    reload_on_signal(&gateway, hangups);
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}
@@ -313,9 +344,13 @@ async fn run_until_stopped(gateway: Gateway, mut signals: StopSignals) -> anyhow
     std::process::exit(EXIT_ABORTED)
 }
 
+/// Returns the SIGHUPs from now on. Before this, one ends the process; one that comes during the start is a reload after it.
+fn hangups() -> anyhow::Result<Signal> {
+    Ok(signal(SignalKind::hangup())?)
+}
+
 /// Reads the configuration again with every SIGHUP.
-fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
-    let mut hangups = signal(SignalKind::hangup())?;
+fn reload_on_signal(gateway: &Gateway, mut hangups: Signal) {
     let (administration, supervisor) = (gateway.administration.clone(), gateway.supervisor.clone());
     gateway.lifecycle.spawn_service("reload", async move {
         while hangups.recv().await.is_some() {
@@ -327,7 +362,6 @@ fn reload_on_signal(gateway: &Gateway) -> anyhow::Result<()> {
             }
         }
     });
-    Ok(())
 }
 
 /// Fails when a key is missing without which `serve` is of no use. A client key may be in the configuration or in the database.

@@ -126,6 +126,18 @@ impl BudgetControl {
         self.shared.changed.notify_one();
     }
 
+    /// Changes the upper bounds of the accounts that are configured.
+    pub(crate) fn set_bounds(&self, upstream: &UpstreamConfig, accounts: &[config::Account]) {
+        let mut state = self.shared.lock();
+        for account in &mut state.accounts {
+            if let Some(config) = accounts.iter().find(|config| config.id == account.id) {
+                account.set_bounds(config, upstream);
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+
     /// Forgets what an account has taught; returns whether it is configured.
     pub(crate) fn forget(&self, account: &AccountId) -> bool {
         let mut state = self.shared.lock();

@@ -26,13 +26,14 @@ mod upstream;
 mod webhooks;
 
 pub(crate) use clients::{
-    ClientConfig, ClientLimits, ClientsConfig, LimitOverrides, LimitPatch, WEIGHT_DEFAULT, check_name, check_weight,
-    digest_of_key, model_ids,
+    ClientConfig, ClientLimits, ClientsConfig, KEY_START, LimitOverrides, LimitPatch, WEIGHT_DEFAULT, check_name,
+    check_weight, digest_of_key, model_ids,
 };
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
 pub(crate) use layers::location::setup_paths;
 pub use layers::location::{ConfigLocation, find_file};
+pub(crate) use layers::{Layers, print};
 pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
 pub(crate) use secret::found_credentials;
@@ -58,6 +59,10 @@ pub(crate) const SANDBOX_KEY: &str = "sk-sandbox";
 
 /// The placeholder of `config/sidecar.env.example`. `serve` refuses it.
 const EXAMPLE_API_KEY: &str = "put-your-gptproto-key-here";
+
+/// The names under which the environment has the values of `serve --listen` and `--operator-listen`.
+pub const LISTEN: &str = "--listen";
+pub const OPERATOR_LISTEN: &str = "--operator-listen";
 
 /// The variables of the environment.
 pub type Environment = BTreeMap<String, String>;
@@ -115,13 +120,13 @@ pub enum Error {
     #[error("{origin}: {problem}")]
     Invalid { origin: String, problem: String },
     #[error(
-        "no upstream key: set GPTPROTO_API_KEY (create one at https://gptproto.com under API keys), \
-         or try the gateway without an account: serve --sandbox"
+        "no upstream key: `gptproto-gateway init` sets a gateway up, or set GPTPROTO_API_KEY (create one at https://gptproto.com \
+         under API keys); to try it without an account: serve --sandbox"
     )]
     NoApiKey,
     #[error(
-        "no client key: set GATEWAY_CLIENT_KEYS=name:key, or add [[clients]] to the configuration; \
-         `gptproto-gateway keys new --name alice` makes one. Or set GATEWAY_ADMIN_TOKEN, and make keys at /admin of the operator \
+        "no client key: `gptproto-gateway init` makes one for a new gateway. Or set GATEWAY_CLIENT_KEYS=name:key, or add \
+         [[clients]] to the configuration; `gptproto-gateway keys new --name alice` makes one. Or set GATEWAY_ADMIN_TOKEN, and make keys at /admin of the operator \
          listener"
     )]
     NoClientKeys,
@@ -133,12 +138,10 @@ impl Error {
     }
 
     /// An error about a value that is in one of `sources`. The parser names the key on a line of its own.
-    fn of_value(sources: &[String], error: &toml::de::Error) -> Self {
+    fn of_value(sources: &str, error: &toml::de::Error) -> Self {
         let text = error.to_string();
         let key = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
-        let problem = layers::in_plain_words(error.message());
-        let problem = key.map_or_else(|| problem.clone(), |key| format!("{key} {problem}"));
-        Self::Invalid { origin: sources.join(" or "), problem }
+        Self::invalid(key.unwrap_or(sources), error.message())
     }
 }
 
@@ -147,7 +150,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error`], naming the key and its source. Missing upstream and client keys are not an error here.
+    /// [`Error`], naming the key and where it is written. Missing upstream and client keys are not an error here.
     ///
     /// # Panics
     ///
@@ -161,31 +164,19 @@ impl Config {
     /// # Errors
     ///
     /// As [`Config::load`].
-    pub(crate) fn load_layers(file: Option<&Path>, environment: &Environment) -> Result<(Self, Table), Error> {
-        let defaults: Table = DEFAULTS.parse().expect("the compiled-in defaults are valid TOML");
-        let mut table = defaults.clone();
-        let mut sources = Vec::new();
-        let file = file.map(Path::to_owned).or_else(|| environment.get("GATEWAY_CONFIG").map(PathBuf::from));
-        if let Some(path) = &file {
-            let origin = path.display().to_string();
-            let text = read(path, "the configuration")?;
-            let layer: Table = text.parse().map_err(|error| Error::invalid(&origin, at_line(&text, &error)))?;
-            layers::check_known(&layer, &defaults).map_err(|problem| Error::invalid(&origin, problem))?;
-            layers::overlay(&mut table, layer);
-            sources.push(origin);
+    pub(crate) fn load_layers(file: Option<&Path>, environment: &Environment) -> Result<(Self, Layers), Error> {
+        Self::load_all(file, environment).map_err(|mut problems| problems.swap_remove(0))
+    }
+
+    /// The same, with every mistake that can be found at once, and at least one.
+    pub(crate) fn load_all(file: Option<&Path>, environment: &Environment) -> Result<(Self, Layers), Vec<Error>> {
+        let layers = Layers::read(file, environment)?;
+        let parsed = parse(&layers.table).map_err(|error| Error::of_value(&layers.sources(), &error));
+        let checked = parsed.and_then(|(server, sections)| Self::check(server, sections, environment));
+        match checked {
+            Ok(config) => Ok((config, layers)),
+            Err(error) => Err(vec![layers.explain(error)]),
         }
-        let layer = layers::from_environment(environment, &defaults)?;
-        if !layer.is_empty() {
-            layers::overlay(&mut table, layer);
-            sources.push("the environment".to_owned());
-        }
-        layers::check_lists(&table)?;
-        layers::check_ranges(&table)?;
-        // Any other invalid value names its key, and the sources that it may be in.
-        let invalid = |error: toml::de::Error| Error::of_value(&sources, &error);
-        let sections: Sections = table.clone().try_into().map_err(invalid)?;
-        let server = ServerConfig::read(&sections.server).map_err(invalid)?;
-        Ok((Self::check(server, sections, environment)?, table))
     }
 
     fn check(mut server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
@@ -264,9 +255,16 @@ impl Config {
         self.with_sandbox_client()
     }
 
+    /// Returns the configuration with the client and the account of the sandbox, without an address and a key of the upstream.
+    #[must_use]
+    pub(crate) fn with_sandbox_keys(mut self) -> Self {
+        self.accounts = vec![Account::new(upstream::DEFAULT_ACCOUNT, Secret::new(String::new()), &self.upstream)];
+        self.with_sandbox_client()
+    }
+
     /// Adds the client of the sandbox.
     #[must_use]
-    pub(crate) fn with_sandbox_client(mut self) -> Self {
+    fn with_sandbox_client(mut self) -> Self {
         self.clients.add_sandbox();
         self
     }
@@ -280,6 +278,49 @@ impl Config {
         let resolved = self.operator.listen.resolve().map_err(|problem| format!("operator.listen: {problem}"))?;
         Ok(resolved.into_iter().map(|resolved| resolved.address).collect())
     }
+}
+
+/// Returns the JSON Schema (2020-12) of a configuration file.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    layers::schema()
+}
+
+/// Returns the default of `server.connections_max`.
+pub(crate) fn connections_max_default() -> usize {
+    layers::default_figure("server.connections_max")
+}
+
+/// Returns the text, where it is a list of addresses to listen on.
+///
+/// # Errors
+///
+/// What such a list looks like.
+pub fn check_listen(text: &str) -> Result<String, String> {
+    let listen: Result<ListenAddresses, _> = text.parse();
+    listen.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Reads every section.
+fn parse(table: &Table) -> Result<(ServerConfig, Sections), toml::de::Error> {
+    let sections: Sections = table.clone().try_into()?;
+    Ok((ServerConfig::read(&sections.server)?, sections))
+}
+
+/// Returns the values of a text, or of the texts of a list, as the parser names them; empty where it takes any text.
+fn choices(section: &str, key: &str) -> Vec<String> {
+    let mut table = layers::defaults().clone();
+    let value = table.get_mut(section).and_then(|section| section.get_mut(key));
+    // No key has this value.
+    let impossible = toml::Value::String("?".to_owned());
+    match value {
+        Some(value @ toml::Value::String(_)) => *value = impossible,
+        Some(toml::Value::Array(items)) => *items = vec![impossible],
+        _ => return Vec::new(),
+    }
+    let Err(error) = parse(&table) else { return Vec::new() };
+    let Some((_, expected)) = error.message().split_once("unknown variant `?`, expected ") else { return Vec::new() };
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Fails when a client's key is the key of an upstream account: every holder of it could go around the gateway.
@@ -326,24 +367,13 @@ fn catalogue(file: Option<&Path>) -> Result<Catalogue, Error> {
         None => ("config/models.toml".to_owned(), MODELS.to_owned()),
         Some(file) => (file.display().to_string(), read(file, "the model catalogue")?),
     };
-    let catalogue: Catalogue =
-        toml::from_str(&text).map_err(|error| Error::invalid(&origin, at_line(&text, &error)))?;
+    let catalogue: Catalogue = toml::from_str(&text).map_err(|error| layers::syntax_error(&origin, &text, &error))?;
     catalogue.check().map_err(|problem| Error::invalid(&origin, problem))?;
     Ok(catalogue)
 }
 
 fn read(path: &Path, what: &'static str) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|error| Error::Unreadable { what, path: path.to_owned(), error })
-}
-
-/// Names the line of an error instead of drawing it, as an error is one line.
-fn at_line(text: &str, error: &toml::de::Error) -> String {
-    match error.span().and_then(|span| text.get(..span.start)) {
-        Some(before) => {
-            format!("line {}: {}", before.matches('\n').count() + 1, layers::in_plain_words(error.message()))
-        }
-        None => layers::in_plain_words(error.message()),
-    }
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -398,11 +428,17 @@ mod tests {
         Config::load(Some(file.path()), &environment)
     }
 
-    /// The text of the error, which must be one line.
+    /// The text of the error, which must be one line, without the place in the file or the variable before a key.
     pub(super) fn refusal(toml: &str, variables: &[(&str, &str)]) -> String {
         let error = load(toml, variables).unwrap_err().to_string();
         assert!(!error.contains('\n'), "{error:?} is not one line");
-        error
+        let name = error.split(": ").next().unwrap_or_default();
+        let rest = error.get(name.len() + 2..).unwrap_or_default();
+        let is_line =
+            name.rsplit_once(':').is_some_and(|(file, line)| file.contains('/') && line.parse::<usize>().is_ok());
+        let is_variable = variables.iter().any(|(variable, _)| *variable == name)
+            && rest.split(':').next().is_some_and(|key| key.contains('.') && !key.contains(' '));
+        if is_line || is_variable { rest.to_owned() } else { error }
     }
 
     #[test]
@@ -466,8 +502,8 @@ mod tests {
                 "models.aliases: \"gpt-image-2\" is the id of a model",
             ),
             ("[models.aliases]\n\"dall-e-3\" = \"gpt-image-15\"", "did you mean \"gpt-image-1.5\"?"),
-            ("[models.aliases]\n\"dall-e-3\" = 5", "models.aliases must be a table of texts"),
-            ("[models]\naliases = \"dall-e-3\"", "models.aliases must be a table of texts"),
+            ("[models.aliases]\n\"dall-e-3\" = 5", "models.aliases: must be a table of texts"),
+            ("[models]\naliases = \"dall-e-3\"", "models.aliases: must be a table of texts"),
             ("[server]\nresponse_format_default = \"base64\"", "server.response_format_default"),
         ] {
             let error = refusal(toml, &[]);
@@ -508,9 +544,20 @@ mod tests {
     fn an_error_names_its_source() {
         let environment = Environment::from([("GATEWAY_SERVER__LISTEN".to_owned(), "here".to_owned())]);
         let error = Config::load(None, &environment).unwrap_err().to_string();
-        assert!(error.starts_with("the environment: ") && error.contains("server.listen"), "{error}");
-        let error = refusal("[cache]\n\nmode = on", &[]);
-        assert!(error.contains(": line 3: "), "{error}");
+        assert!(error.starts_with("GATEWAY_SERVER__LISTEN: server.listen: "), "{error}");
+        let placed = |toml: &str| load(toml, &[]).unwrap_err().to_string();
+        let error = placed("[cache]\n\nmode = on");
+        assert!(error.contains(":3: "), "{error}");
+        let error = placed("[cache]\n\nmode = \"perhaps\"");
+        let expected = ":3: cache.mode: must be \"on\" or \"off\"; for example: mode = \"on\"";
+        assert!(error.starts_with('/') && error.ends_with(expected), "{error}");
+        let error = placed("[cache]\nttl_s = -5");
+        assert!(
+            error.ends_with(
+                ":2: cache.ttl_s: must be a whole number from 0 to 315360000, not -5; for example: ttl_s = 86400"
+            ),
+            "{error}"
+        );
         assert!(refusal("[models]\nfile = \"/nowhere/models.toml\"", &[]).contains("/nowhere/models.toml"));
     }
 

@@ -190,7 +190,7 @@ impl Runner<'_> {
             change: serde_json::json!({ "decision": resolution.name() }),
         };
         let store = clients::open(&self.location.directory.join("journal.sqlite"));
-        if let Err(error) = store.and_then(|store| store.change(&note, Actor::CommandLine, self.now)) {
+        if let Err(error) = store.and_then(|store| store.change(&note, Actor::CommandLine, &|| self.now)) {
             tracing::warn!(%error, %purchase, "a decision about a purchase is stored, but not in the audit");
         }
         Ok(format!("{purchase} is recorded as {meaning}. The same request, sent again, may buy.\n"))

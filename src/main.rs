@@ -5,172 +5,19 @@
 //! arguments or the configuration are wrong, or a purchase is not confirmed.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::future::Future;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
-use gptproto_gateway::cli::{self, EditArguments, FetchArguments, GenerateArguments, InitArguments};
-use gptproto_gateway::config::{Config, ConfigLocation, Environment, find_file};
+use gptproto_gateway::cli::{
+    self, Accounts, Check, Cli, Command, ConfigFile, Healthcheck, Keys, Ledger, Serve, Simulate, Stored,
+};
+use gptproto_gateway::config::{Config, ConfigLocation, Environment, LISTEN, OPERATOR_LISTEN, find_file};
 use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Profile, Scenario};
 use gptproto_gateway::{app, ledger, operator, telemetry};
-
-/// An OpenAI-compatible image gateway for GPTProto.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    args_conflicts_with_subcommands = true,
-    long_about = "An OpenAI-compatible image gateway for GPTProto.\n\n\
-                  Without a command it serves. It needs GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS in the environment; to try \
-                  it without an account, use --sandbox.",
-    after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
-                  both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server]. The file is the one of --config, \
-                  else of GATEWAY_CONFIG, else ./gptproto-gateway.toml, else $XDG_CONFIG_HOME/gptproto-gateway/config.toml \
-                  (~/.config/… where that is not set; on macOS also below ~/Library/Application Support). With --sandbox \
-                  only the first two are read.\n\n\
-                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration; `check` has more, see check --help."
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: Serve,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the gateway
-    Serve(Serve),
-    /// Set a gateway up: asks for the upstream key, makes a client key, writes the configuration
-    ///
-    /// Exit codes: 0 written, 1 failed, 64 wrong arguments or nothing written; those of `check` where a picture was bought.
-    Init(InitArguments),
-    /// Edit pictures by a prompt, through a gateway that runs, and save the result
-    Edit(EditArguments),
-    /// Make a picture from a prompt, through a gateway that runs, and save it
-    Generate(GenerateArguments),
-    /// Save the pictures of a job that goes on after its command has stopped
-    Fetch(FetchArguments),
-    /// Check a deployment and the service without spending; with --live, buy one small picture
-    ///
-    /// Exit codes: 0 everything works, 1 it cannot serve, 2 it serves with a fallback or a warning, 3 a purchase has an
-    /// unknown outcome or no picture, 64 wrong arguments or not confirmed.
-    Check(Check),
-    /// Create, list, change, rotate and revoke client keys
-    ///
-    /// Works while a gateway runs, and without one.
-    Keys(Keys),
-    /// List, pause and resume the accounts at the upstream
-    ///
-    /// Works while a gateway runs, and without one.
-    Accounts(Accounts),
-    /// Have the gateway that runs read its configuration again, as SIGHUP does
-    Reload(Stored),
-    /// Show purchases, resolve unknown outcomes, compare with the upstream's usage export
-    ///
-    /// Works while a gateway runs, and without one.
-    Ledger(Ledger),
-    /// Run the GPTProto simulator alone
-    Simulate(Simulate),
-    /// Exit with 0 if the gateway on this machine is ready, else with 1
-    Healthcheck(ConfigFile),
-}
-
-const CONFIG_HELP: &str =
-    "Configuration file; its keys override the defaults [env: GATEWAY_CONFIG] [default: see --help of the program]";
-
-#[derive(Args, Debug)]
-struct ConfigFile {
-    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
-    config: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-struct Check {
-    #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    arguments: app::CheckArguments,
-}
-
-#[derive(Args, Debug)]
-struct Serve {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// Serve with a built-in simulator instead of GPTProto: no account, no cost; the client key is sk-sandbox
-    #[arg(long)]
-    sandbox: bool,
-    /// How the sandbox's simulator differs from GPTProto's documents; needs --sandbox
-    #[arg(long, value_enum, value_name = "NAME", requires = "sandbox")]
-    profile: Option<Profile>,
-    /// Start although pictures are stored and their journal is missing, empty or new; they are kept in orphans/ for a
-    /// while (`storage.results_ttl_s`). For one start only
-    #[arg(long)]
-    accept_new_journal: bool,
-}
-
-/// The storage of a gateway.
-#[derive(Args, Debug)]
-struct Stored {
-    #[arg(long, value_name = "FILE", global = true, help = CONFIG_HELP)]
-    config: Option<PathBuf>,
-    /// Use the storage of the sandbox
-    #[arg(long, global = true)]
-    sandbox: bool,
-}
-
-#[derive(Args, Debug)]
-struct Keys {
-    #[command(flatten)]
-    stored: Stored,
-    #[command(subcommand)]
-    command: cli::KeysCommand,
-}
-
-#[derive(Args, Debug)]
-struct Accounts {
-    #[command(flatten)]
-    stored: Stored,
-    #[command(subcommand)]
-    command: cli::AccountsCommand,
-}
-
-#[derive(Args, Debug)]
-struct Ledger {
-    #[arg(long, value_name = "FILE", global = true, help = CONFIG_HELP)]
-    config: Option<PathBuf>,
-    /// Use the ledger of the sandbox
-    #[arg(long, global = true)]
-    sandbox: bool,
-    #[command(subcommand)]
-    command: ledger::Command,
-}
-
-#[derive(Args, Debug)]
-struct Simulate {
-    /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
-    listen: SocketAddr,
-    /// Upstream key that is accepted; may be given several times
-    #[arg(long = "key", value_name = "KEY", default_value = app::SIMULATOR_KEY)]
-    keys: Vec<String>,
-    /// Scenario file; config/simulator.toml explains every key
-    #[arg(long, value_name = "FILE")]
-    scenario: Option<PathBuf>,
-    /// How the simulator differs from GPTProto's documents
-    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "scenario")]
-    profile: Option<Profile>,
-    /// Speed relative to the real service, such as 20; overrides the scenario's
-    #[arg(long, value_name = "FACTOR")]
-    speed: Option<f64>,
-    /// Append every accepted prediction to this file, synced to disk before the response is sent
-    #[arg(long, value_name = "FILE")]
-    log: Option<PathBuf>,
-}
 
 /// Wrong arguments or configuration: `EX_USAGE` of BSD's sysexits.
 const EXIT_USAGE: u8 = 64;
@@ -198,13 +45,42 @@ fn main() -> ExitCode {
         Command::Reload(stored) => with_storage(&stored, |config| cli::reload(config, stored.sandbox)),
         Command::Ledger(arguments) => ledger_command(arguments),
         Command::Simulate(arguments) => simulate(arguments),
-        Command::Healthcheck(file) => with_config(&file, false, |config, _| {
-            match config.operator_listen().and_then(|listen| operator::probe(&listen)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(problem) => fail(&problem, ExitCode::FAILURE),
-            }
-        }),
+        Command::Healthcheck(arguments) => healthcheck(&arguments),
+        Command::Config(command) => configuration(&command),
+        Command::Completions { shell } => printed(String::from_utf8_lossy(&cli::completions(shell))),
+        Command::Man { directory } => match cli::manual(directory.as_deref()) {
+            Ok(text) => printed(String::from_utf8_lossy(&text)),
+            Err(error) => fail(&error, ExitCode::FAILURE),
+        },
     }
+}
+
+fn configuration(command: &cli::ConfigCommand) -> ExitCode {
+    let environment = environment().map_err(|problem| vec![problem]);
+    match environment.and_then(|environment| cli::config(command, &environment)) {
+        Ok(text) => printed(text),
+        Err(problems) => {
+            for problem in &problems {
+                fail(problem, ExitCode::FAILURE);
+            }
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn healthcheck(Healthcheck { file, operator_listen }: &Healthcheck) -> ExitCode {
+    let overrides = [(OPERATOR_LISTEN, operator_listen.as_deref())];
+    with_overrides(file, &overrides, false, |config, _, _| {
+        match config.operator_listen().and_then(|listen| operator::probe(&listen)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => fail(&problem, ExitCode::FAILURE),
+        }
+    })
+}
+
+fn printed(text: impl Display) -> ExitCode {
+    cli::print(text);
+    ExitCode::SUCCESS
 }
 
 fn help_or_usage_error(error: &clap::Error) -> ExitCode {
@@ -232,14 +108,14 @@ fn in_one_line(error: &clap::Error) -> String {
 fn serve(arguments: &Serve) -> ExitCode {
     let sandbox = arguments.sandbox;
     let profile = arguments.profile.unwrap_or(Profile::Documented);
-    with_config(&arguments.file, sandbox, |config, location| {
+    let overrides = [(LISTEN, arguments.listen.as_deref()), (OPERATOR_LISTEN, arguments.operator_listen.as_deref())];
+    with_overrides(&arguments.file, &overrides, sandbox, |config, location, environment| {
         if !sandbox && let Err(error) = app::require_keys(&config) {
             return fail(&error, ExitCode::from(EXIT_USAGE));
         }
         telemetry::start_logging(&config);
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
-        let environment = environment().unwrap_or_default();
         let inherited = match app::inherited_listeners(&config, &environment) {
             Ok(inherited) => inherited,
             Err(error) => return fail(&error, ExitCode::from(EXIT_USAGE)),
@@ -257,18 +133,17 @@ fn serve(arguments: &Serve) -> ExitCode {
 }
 
 fn check(check: &Check) -> ExitCode {
-    let arguments = &check.arguments;
-    with_config(&check.file, false, |config, location| {
+    let Check { file, sandbox, arguments } = check;
+    with_config(file, *sandbox, |config, location| {
         if let Some(ConfigLocation { path, is_found: true }) = location {
-            eprintln!("configuration: {}", path.display());
+            cli::print_error(format_args!("configuration: {}", path.display()));
         }
         process::harden();
         block_on(async move {
-            match app::check(&config, arguments).await {
+            match app::check(&config, arguments, check.sandbox).await {
                 Ok(report) => {
                     let text = if arguments.json { format!("{:#}\n", report.json()) } else { report.text() };
-                    // The reader may close the pipe early, as `head` does.
-                    let _ = std::io::stdout().write_all(text.as_bytes());
+                    cli::print(text);
                     ExitCode::from(report.exit_code())
                 }
                 Err(error @ app::CheckError::Usage(_)) => fail(&error, ExitCode::from(EXIT_USAGE)),
@@ -301,7 +176,7 @@ fn simulate(arguments: Simulate) -> ExitCode {
         scenario.speed = speed;
     }
     // Only the log is configured.
-    with_config(&ConfigFile { config: None }, true, |config, _| {
+    with_config(&ConfigFile::default(), true, |config, _| {
         telemetry::start_logging(&config);
         run(app::run_simulator(listen, Options { keys, scenario, log }))
     })
@@ -338,8 +213,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
         }
         match ledger::run(&config, file.as_deref(), sandbox, &command) {
             Ok((text, consistent)) => {
-                // The reader may close the pipe early, as `head` does.
-                let _ = std::io::stdout().write_all(text.as_bytes());
+                cli::print(text);
                 if consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => fail(&error, failed),
@@ -350,11 +224,7 @@ fn ledger_command(arguments: Ledger) -> ExitCode {
 /// Runs a command on the storage of a gateway, and prints its text.
 fn with_storage(stored: &Stored, run: impl FnOnce(&Config) -> Result<String, cli::CommandError>) -> ExitCode {
     with_config(&ConfigFile { config: stored.config.clone() }, stored.sandbox, |config, _| match run(&config) {
-        Ok(text) => {
-            // The reader may close the pipe early, as `head` does.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Ok(text) => printed(text),
         Err(error) => {
             let code = if error.is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE };
             fail(&error, code)
@@ -368,17 +238,29 @@ fn with_config(
     only_named: bool,
     then: impl FnOnce(Config, Option<ConfigLocation>) -> ExitCode,
 ) -> ExitCode {
-    let environment = match environment() {
+    with_overrides(file, &[], only_named, |config, location, _| then(config, location))
+}
+
+/// The same, with the values of arguments over those of the environment, which is passed on.
+fn with_overrides(
+    file: &ConfigFile,
+    overrides: &[(&str, Option<&str>)],
+    only_named: bool,
+    then: impl FnOnce(Config, Option<ConfigLocation>, Environment) -> ExitCode,
+) -> ExitCode {
+    let mut environment = match environment() {
         Ok(environment) => environment,
         Err(problem) => return fail(&problem, ExitCode::from(EXIT_USAGE)),
     };
+    let given = overrides.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.as_ref()?.to_string())));
+    environment.extend(given);
     let loaded = find_file(file.config.as_deref(), &environment).and_then(|location| {
         let location = location.filter(|location| !(only_named && location.is_found));
         let config = Config::load(location.as_ref().map(|location| location.path.as_path()), &environment)?;
         Ok((config, location))
     });
     match loaded {
-        Ok((config, location)) => then(config, location),
+        Ok((config, location)) => then(config, location, environment),
         Err(error) => fail(&error, ExitCode::from(EXIT_USAGE)),
     }
 }
@@ -428,6 +310,6 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 fn fail(problem: &dyn std::fmt::Display, code: ExitCode) -> ExitCode {
-    eprintln!("gptproto-gateway: {problem}");
+    cli::print_error(format_args!("gptproto-gateway: {problem}"));
     code
 }

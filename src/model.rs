@@ -11,7 +11,7 @@ mod quota;
 mod request;
 
 pub(crate) use catalogue::{Capabilities, Catalogue, Choice, Model, SizeRule, TaskSpec, UpstreamApi};
-pub(crate) use environment::{Clock, Rng, RunningTime, SystemClock, Timestamp, parse_duration};
+pub(crate) use environment::{Clock, Current, Rng, RunningTime, SystemClock, Timestamp, parse_duration};
 pub(crate) use host::{AddressClass, HostName, HostRule, behind_nat64, unreachable_from_outside};
 pub(crate) use ids::{
     AccountId, ClientId, Digest, EventId, IdempotencyKey, JobId, KeyId, ModelId, PurchaseId, UpstreamId,
@@ -21,5 +21,5 @@ pub(crate) use outcome::{
     CompletionListener, Failure, JobResult, MissingPictures, PurchaseResult, StoredPicture, UnattendedFailure, Webhook,
 };
 pub(crate) use picture::{ByteSource, Format, Picture};
-pub(crate) use quota::{CostEstimate, Limit, LimitExceeded, QuotaHold, Quotas};
+pub(crate) use quota::{CostEstimate, Credential, Limit, LimitExceeded, QuotaHold, Quotas};
 pub(crate) use request::{ApiKind, Choices, Fingerprint, Input, PictureRequest, Size, Task};

@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::http::page_headers::{NO_STORE, wants_page};
+use crate::model::Current;
 use crate::openapi::{Document, Route};
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError, HostRules};
@@ -36,6 +37,7 @@ mod view;
 
 pub(crate) use failures::RecentFailure;
 pub(crate) use live::Live;
+pub(crate) use probe::ask;
 pub use probe::probe;
 
 /// The status at one moment, as `/status.json` has it.
@@ -117,7 +119,7 @@ fn table(document: &Arc<Document>) -> Vec<Route<Sources>> {
 }
 
 /// Returns the routes of the operator's pages, and those of the administration.
-pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router) -> Router {
+pub(crate) fn router(sources: Sources, hosts: Current<HostRules>, administration: Router) -> Router {
     let document = Arc::new(Document::of_operator());
     let add = |router, route: Route<Sources>| route.at(route.path, router);
     table(&document)
@@ -126,7 +128,7 @@ pub(crate) fn router(sources: Sources, hosts: HostRules, administration: Router)
         .fallback(not_here)
         .with_state(sources)
         .merge(administration)
-        .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
+        .layer(middleware::from_fn_with_state(hosts, check_host))
         .layer(middleware::map_response(restrict))
 }
 
@@ -141,8 +143,9 @@ async fn restrict(mut response: Response) -> Response {
 }
 
 /// Refuses requests to a host that is not ours: a web page can make its own host name resolve to this address.
-async fn check_host(State(hosts): State<Arc<HostRules>>, request: Request, next: Next) -> Response {
+async fn check_host(State(hosts): State<Current<HostRules>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
+    let hosts = hosts.get();
     let allows = |host: &str| hosts.allows(peer, host);
     let checked = hosts::check(request.version(), request.uri(), request.headers(), allows);
     let (status, problem) = match checked {

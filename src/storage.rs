@@ -10,7 +10,7 @@ pub(crate) mod spool;
 mod state;
 
 pub(crate) use journal::{Journal, JournalError};
-pub(crate) use open::directory::{DataDirectory, DataDirectoryError};
+pub(crate) use open::directory::{DataDirectory, DataDirectoryError, DirectoryState};
 pub(crate) use open::disk_space::DiskSpace;
 pub(crate) use open::{
     Storage, StorageError, StorageLock, check_journal, journal_file, open, open_state, stored_pictures,

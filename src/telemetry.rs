@@ -2,16 +2,21 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, layer};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt::layer, registry};
 
 use crate::config::Config;
 use crate::config::LogFormat;
@@ -21,9 +26,13 @@ pub(crate) mod process;
 pub(crate) mod recent;
 
 mod json_lines;
+mod terminal_lines;
+#[cfg(test)]
+mod test_support;
 
 use json_lines::JsonLines;
 use label_names::LabelNames;
+use terminal_lines::TerminalLines;
 
 /// Clients with label values of their own where the configuration is not asked, as in tests.
 const CLIENTS_DEFAULT: usize = 100;
@@ -135,17 +144,45 @@ impl Metrics {
 /// Never: the filter was checked with the rest of the configuration.
 pub fn start_logging(config: &Config) {
     let filter: Targets = config.log.filter.parse().expect("checked with the configuration");
-    let pretty = match config.log.format {
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-    };
-    let lines = layer().with_writer(std::io::stderr);
-    let lines = if pretty { lines.with_target(false).boxed() } else { lines.event_format(JsonLines).boxed() };
+    change_log_format(config.log.format);
+    let lines = layer().with_writer(std::io::stderr).event_format(Lines);
+    // Colours, unless NO_COLOR is set, which the library reads.
+    let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let (filter, handle) = reload::Layer::new(filter);
     // In tests that share a process, the first call stays in effect.
     if registry().with(lines).with(filter).try_init().is_ok() {
         let _ = FILTER.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+    }
+}
+
+/// Whether lines are for a terminal, and no JSON.
+static FOR_TERMINAL: AtomicBool = AtomicBool::new(false);
+
+/// Changes how events are written.
+pub(crate) fn change_log_format(format: LogFormat) {
+    let for_terminal = match format {
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    FOR_TERMINAL.store(for_terminal, Ordering::Relaxed);
+}
+
+/// Formats events as the configuration says at present.
+#[derive(Debug)]
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if FOR_TERMINAL.load(Ordering::Relaxed) {
+            TerminalLines.format_event(context, writer, event)
+        } else {
+            JsonLines.format_event(context, writer, event)
+        }
     }
 }
 

@@ -158,6 +158,16 @@ pub(crate) enum PollError {
     },
 }
 
+impl fmt::Display for PollError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { .. } => f.write_str("the upstream refuses polls for a while (429)"),
+            Self::Trouble { message } | Self::Moderated { message } => f.write_str(message),
+            Self::OtherPrediction { id } => write!(f, "the answer is about another prediction, {id}"),
+        }
+    }
+}
+
 impl Polled {
     /// Returns the reason of a failed task that blames the way in which its input pictures were sent.
     pub(crate) fn blamed_inputs(&self) -> Option<&str> {

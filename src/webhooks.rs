@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use url::Url;
 
 use crate::config::WebhooksConfig;
@@ -47,14 +47,14 @@ pub(crate) struct Parts {
 /// Handle to the webhooks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Webhooks {
-    /// `None`: the operator allows no origin.
-    enabled: Option<Arc<Enabled>>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Enabled {
+struct Shared {
     sender: WebhookSender,
-    pending_max: usize,
+    /// The configuration was reloaded.
+    reloaded: Notify,
     clock: Arc<dyn Clock>,
     rng: Rng,
     /// Bounded by the jobs that end while [`Webhooks::run`] reads the journal once: 16 bytes each.
@@ -91,18 +91,24 @@ impl Webhooks {
         Parts { journal, clock, rng, lifecycle, metrics }: Parts,
     ) -> Result<(Self, EndedJobs), reqwest::Error> {
         let (ended, receiver) = mpsc::unbounded_channel();
-        // Also where webhooks are off: they show that nothing is sent.
         let metrics = WebhookMetrics::new(&metrics);
-        let Some(allowed) = &config.allowed else {
-            return Ok((Self { enabled: None }, EndedJobs(receiver)));
-        };
         let sender = WebhookSender::new(
             config,
-            allowed,
             delivery::Parts { journal, clock: Arc::clone(&clock), rng: rng.clone(), lifecycle, metrics },
         )?;
-        let enabled = Enabled { sender, pending_max: config.pending_max, clock, rng, ended, pending: Arc::default() };
-        Ok((Self { enabled: Some(Arc::new(enabled)) }, EndedJobs(receiver)))
+        let shared = Shared { sender, reloaded: Notify::new(), clock, rng, ended, pending: Arc::default() };
+        Ok((Self { shared: Arc::new(shared) }, EndedJobs(receiver)))
+    }
+
+    /// Uses another configuration from now on, also for events that are pending.
+    ///
+    /// # Errors
+    ///
+    /// When the HTTP client cannot be built; the one before stays in use.
+    pub(crate) fn reload(&self, config: &WebhooksConfig) -> Result<(), reqwest::Error> {
+        self.shared.sender.reload(config)?;
+        self.shared.reloaded.notify_one();
+        Ok(())
     }
 
     /// Checks a URL from a client. Returns the webhook, with a new event id.
@@ -111,34 +117,37 @@ impl Webhooks {
     ///
     /// [`WebhookRejection`].
     pub(crate) fn accept(&self, url: &str) -> Result<Webhook, WebhookRejection> {
-        let Some(enabled) = &self.enabled else { return Err(WebhookRejection::Disabled) };
+        let Shared { sender, clock, rng, pending, .. } = &*self.shared;
+        if !sender.is_enabled() {
+            return Err(WebhookRejection::Disabled);
+        }
         let url = parse(url)?;
-        if !enabled.sender.allows(&url) {
+        if !sender.allows(&url) {
             return Err(WebhookRejection::OriginNotAllowed { origin: url.origin().ascii_serialization() });
         }
-        if enabled.pending.load(Ordering::Relaxed) >= enabled.pending_max {
+        if pending.load(Ordering::Relaxed) >= sender.pending_max() {
             return Err(WebhookRejection::TooManyPending);
         }
-        Ok(Webhook { id: EventId::new(enabled.clock.now(), enabled.rng.bits()), url })
+        Ok(Webhook { id: EventId::new(clock.now(), rng.bits()), url })
     }
 
-    /// Delivers the events that are pending at the start, and those of every job that ends later. Runs until the process
-    /// ends.
+    /// Delivers the events that are pending at the start, and those of every job that ends later. While the operator allows no
+    /// origin, they stay pending. Runs until the process ends.
     pub(crate) async fn run(self, EndedJobs(mut ended): EndedJobs) {
-        let Some(enabled) = self.enabled else { return };
+        let shared = self.shared;
         // Bounded by the deliveries in progress: each sends one id when it ends.
         let (done, mut finished) = mpsc::unbounded_channel();
         let mut under_way: HashSet<EventId> = HashSet::new();
         // First those from before the start, of all jobs.
         let mut ask_for = Some(None);
         loop {
-            if let Some(job) = ask_for.take() {
-                for pending in enabled.sender.pending(job).await {
+            if let Some(job) = ask_for.take().filter(|_| shared.sender.is_enabled()) {
+                for pending in shared.sender.pending(job).await {
                     if under_way.insert(pending.webhook.id) {
-                        enabled.sender.start(pending, done.clone());
+                        shared.sender.start(pending, done.clone());
                     }
                 }
-                enabled.set_pending(under_way.len());
+                shared.set_pending(under_way.len());
             }
             tokio::select! {
                 job = ended.recv() => match job {
@@ -149,14 +158,15 @@ impl Webhooks {
                     if let Some(event) = event {
                         under_way.remove(&event);
                     }
-                    enabled.set_pending(under_way.len());
+                    shared.set_pending(under_way.len());
                 }
+                () = shared.reloaded.notified() => ask_for = Some(None),
             }
         }
     }
 }
 
-impl Enabled {
+impl Shared {
     fn set_pending(&self, pending: usize) {
         self.pending.store(pending, Ordering::Relaxed);
         self.sender.metrics().pending(pending);
@@ -166,10 +176,8 @@ impl Enabled {
 impl Webhooks {
     /// Sends the events of a job whose end is in the journal.
     pub(crate) fn ended(&self, job: JobId) {
-        if let Some(enabled) = &self.enabled {
-            // Fails only while the process ends; the next start finds the event in the journal.
-            let _ = enabled.ended.send(job);
-        }
+        // Fails only while the process ends; the next start finds the event in the journal.
+        let _ = self.shared.ended.send(job);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Errors of the API for the operator, in OpenAI's shape.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -10,13 +11,15 @@ use super::keys::KeyProblem;
 use crate::storage::clients::ClientStoreError;
 use crate::storage::journal::LedgerError;
 
+const STORAGE_UNAVAILABLE: &str = "storage_unavailable";
+
 /// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AdminError {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
-    param: Option<&'static str>,
+    param: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
 }
 
@@ -54,9 +57,24 @@ impl AdminError {
         Self::new(StatusCode::FORBIDDEN, "cross_site_request", message)
     }
 
-    pub(super) fn invalid(param: &'static str, problem: impl std::fmt::Display) -> Self {
+    pub(super) fn invalid(param: impl Into<Cow<'static, str>>, problem: impl std::fmt::Display) -> Self {
+        let param = param.into();
         let error = Self::new(StatusCode::BAD_REQUEST, "invalid_value", format!("{param}: {problem}"));
         Self { param: Some(param), ..error }
+    }
+
+    /// A change was not made.
+    pub(super) fn not_changed(error: ClientStoreError) -> Self {
+        let mut error = Self::from(error);
+        if error.code == STORAGE_UNAVAILABLE {
+            error.message = format!("Nothing was changed. {}", error.message);
+        }
+        error
+    }
+
+    /// A change was made, and what it has made cannot be shown.
+    pub(super) fn not_shown(self) -> Self {
+        Self { message: format!("The change was made. {}", self.message), ..self }
     }
 
     pub(super) fn bad_body(problem: impl std::fmt::Display) -> Self {
@@ -100,6 +118,7 @@ impl From<KeyProblem> for AdminError {
         let text = problem.to_string();
         match problem {
             KeyProblem::Invalid { param, problem } => Self::invalid(param, problem),
+            KeyProblem::NoChange => Self::new(StatusCode::BAD_REQUEST, "invalid_value", text),
             KeyProblem::OfConfiguration(_) => Self::new(StatusCode::CONFLICT, "configured_client", text),
             KeyProblem::SeveralKeys(..) => Self::new(StatusCode::CONFLICT, "several_keys", text),
             KeyProblem::Store(error) => error.into(),
@@ -114,15 +133,15 @@ impl From<ClientStoreError> for AdminError {
             ClientStoreError::NoSuchKey(_) => Self::new(StatusCode::NOT_FOUND, "not_found", text),
             ClientStoreError::NameTaken(_) => Self::new(StatusCode::CONFLICT, "name_taken", text),
             ClientStoreError::KeyEnded { .. } => Self::new(StatusCode::CONFLICT, "key_ended", text),
+            ClientStoreError::Configured(_) => Self::new(StatusCode::CONFLICT, "configured_client", text),
             ClientStoreError::TooManyKeys => Self::new(StatusCode::CONFLICT, "too_many_keys", text),
             ClientStoreError::Missing(_) | ClientStoreError::Storage(_) | ClientStoreError::Version { .. } => {
                 tracing::error!(
                     error = text,
                     "the keys of clients cannot be read or changed; the operator got an error"
                 );
-                let message =
-                    "Nothing was changed, because the storage cannot be used at present. See the log, and try again.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", message)
+                let message = "The storage cannot be used at present. See the log, and try again.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, STORAGE_UNAVAILABLE, message)
             }
         }
     }

@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use url::form_urlencoded;
 
-use super::access::check_form;
 use super::error::AdminError;
 use super::keys::{KeyTerms, list_keys, parse_expiry, parse_grace};
 use super::page::{self, AuditPage, Outcome, PageContent};
@@ -66,10 +65,8 @@ async fn to_page() -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, HeaderValue::from_static("/admin"))]).into_response()
 }
 
-async fn file(State(state): State<AdminState>, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    if let Err(error) = state.gate.require_on() {
-        return error.into_response();
-    }
+/// The files are public: the page that says that the administration is off has them, too.
+async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
     ASSETS.response(&name, &headers).unwrap_or_else(|| AdminError::unknown_route().into_response())
 }
 
@@ -78,7 +75,7 @@ async fn show(
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    match state.gate.session(&headers) {
+    match state.gate().session(&headers) {
         Ok(Some(session)) => {
             let before = query.get("before").and_then(|before| before.parse().ok());
             whole_page(&state, &session.csrf, None, before).await
@@ -93,8 +90,9 @@ async fn log_in(State(state): State<AdminState>, request: Request) -> Response {
     let Ok(body) = axum::body::to_bytes(body, 4096).await else {
         return page::login(StatusCode::PAYLOAD_TOO_LARGE, Some("The form is too large."));
     };
-    let fields = Fields::parse(&body);
-    match state.gate.log_in(&parts.headers, fields.text("token"), parts.extensions.get::<Peer>()) {
+    let log_in =
+        |fields: Fields| state.gate().log_in(&parts.headers, fields.text("token"), parts.extensions.get::<Peer>());
+    match Fields::parse(&body).and_then(log_in) {
         Ok(cookie) => {
             let headers = [(LOCATION, HeaderValue::from_static("/admin")), (SET_COOKIE, cookie)];
             (StatusCode::SEE_OTHER, headers).into_response()
@@ -115,29 +113,35 @@ async fn log_in(State(state): State<AdminState>, request: Request) -> Response {
 }
 
 async fn log_out(State(state): State<AdminState>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-    let session = match state.gate.session(&headers) {
+    let session = match state.gate().session(&headers) {
         Ok(session) => session,
         Err(off) => return page::off(&off.message),
     };
-    let fields = Fields::parse(&body.unwrap_or_default());
-    if let Some(session) = session
-        && let Err(error) = check_form(&headers, &session, Some(fields.text("csrf")))
-    {
+    // Without a session there is nothing to end. Its cookie stays: a browser keeps it back when another page sends it here.
+    let Some(session) = session else { return to_page().await };
+    let checked = body
+        .map_err(|_| AdminError::too_large())
+        .and_then(|body| state.gate().check_form(&headers, &session, Some(Fields::parse(&body)?.text("csrf"))));
+    if let Err(error) = checked {
         return page::login(error.status, Some(&error.message));
     }
-    let cookie = state.gate.log_out(&headers);
+    let cookie = state.gate().log_out(&headers);
     (StatusCode::SEE_OTHER, [(LOCATION, HeaderValue::from_static("/admin")), (SET_COOKIE, cookie)]).into_response()
 }
 
 async fn submit(State(state): State<AdminState>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-    let session = match state.gate.session(&headers) {
+    let session = match state.gate().session(&headers) {
         Ok(Some(session)) => session,
         Ok(None) => return page::login(StatusCode::UNAUTHORIZED, Some("The session has ended. Nothing was changed.")),
         Err(off) => return page::off(&off.message),
     };
-    let fields = Fields::parse(&body.unwrap_or_default());
-    let outcome = match check_form(&headers, &session, Some(fields.text("csrf"))) {
-        Ok(()) => carry_out(&state, &fields).await,
+    let fields = body.map_err(|_| AdminError::too_large()).and_then(|body| Fields::parse(&body));
+    let checked = fields.and_then(|fields| {
+        state.gate().check_form(&headers, &session, Some(fields.text("csrf")))?;
+        Ok(fields)
+    });
+    let outcome = match checked {
+        Ok(fields) => carry_out(&state, &fields).await,
         Err(error) => Err(error),
     };
     let outcome = outcome.unwrap_or_else(|error| Outcome { status: error.status, text: error.message, key: None });
@@ -151,16 +155,16 @@ async fn carry_out(state: &AdminState, fields: &Fields) -> Result<Outcome, Admin
     match fields.text("action") {
         "create" => {
             let name = fields.text("name");
-            let (_, secret) = state.create(name, &fields.terms(state, false)?).await?;
+            let made = state.create(name, &fields.terms(state, false)?).await?;
             let text = format!("The key of {name} is valid now. It is shown this once; copy it.");
-            Ok(Outcome { status: StatusCode::CREATED, text, key: Some(secret) })
+            Ok(Outcome { status: StatusCode::CREATED, text, key: Some(made.secret) })
         }
-        "update" => done(format!("{} is changed.", state.update(id, &fields.terms(state, true)?).await?)),
+        "update" => done(format!("{} is changed.", state.update_shown(id, fields.terms(state, true)?).await?)),
         "rotate" => {
             let grace = parse_grace(fields.text("grace")).map_err(|problem| AdminError::invalid("grace", problem))?;
-            let (new, secret) = state.rotate(id, grace).await?;
-            let text = format!("{new} takes the place of {id}. It is shown this once; copy it.");
-            Ok(Outcome { status: StatusCode::CREATED, text, key: Some(secret) })
+            let made = state.rotate(id, grace).await?;
+            let text = format!("{} takes the place of {id}. It is shown this once; copy it.", made.id);
+            Ok(Outcome { status: StatusCode::CREATED, text, key: Some(made.secret) })
         }
         "revoke" => done(format!("{} is revoked and refused from now on.", state.revoke(id).await?)),
         "resolve" => {
@@ -205,18 +209,27 @@ async fn whole_page(state: &AdminState, csrf: &str, outcome: Option<Outcome>, be
             models: state.catalogue.models.iter().map(|model| model.id.to_string()).collect(),
         })
     };
-    match content.await {
-        Ok(content) => page::whole(csrf, outcome.as_ref(), &content),
-        Err(error) => page::login(error.status, Some(&error.message)),
-    }
+    let content = content.await;
+    page::whole(csrf, outcome.as_ref(), content.as_ref().map_err(|error| (error.status, error.message.as_str())))
 }
 
 /// The fields of a form.
 struct Fields(HashMap<String, String>);
 
 impl Fields {
-    fn parse(body: &[u8]) -> Self {
-        Self(form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    /// Reads a form.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] when a field is there twice.
+    fn parse(body: &[u8]) -> Result<Self, AdminError> {
+        let mut fields = HashMap::new();
+        for (name, value) in form_urlencoded::parse(body) {
+            if fields.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+                return Err(AdminError::bad_body(format!("the field {name} is there twice")));
+            }
+        }
+        Ok(Self(fields))
     }
 
     /// Returns a field, empty where it is absent.
@@ -240,8 +253,8 @@ impl Fields {
             usd_per_month: money("usd_per_month")?,
         };
         let weight = match self.text("weight") {
-            "" => None,
-            text => Some(text.parse().map_err(|_| AdminError::invalid("weight", "must be a number"))?),
+            "" => absent.map(|_| None),
+            text => Some(Some(text.parse().map_err(|_| AdminError::invalid("weight", "must be a number"))?)),
         };
         let models: Vec<String> =
             self.text("models").split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned).collect();

@@ -1,6 +1,7 @@
 //! Client keys as the operator sees them: what is listed, and how the changes are prepared that the command line and the API
 //! for the operator make.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -18,25 +19,27 @@ use crate::storage::clients::{Change, ClientPatch, ClientStoreError, StoredClien
 const PREFIX_CHARS: usize = 10;
 /// The longest time of grace of a rotated key.
 pub(crate) const GRACE_MAX: Duration = Duration::from_hours(24 * 365);
-/// How long a key that has ended is listed.
-pub(crate) const ENDED_LISTED: Duration = Duration::from_hours(24 * 30);
+/// The latest end of a key, from now. A time that is meant in seconds and given in milliseconds is far beyond.
+const EXPIRES_MAX: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// What is wrong with a change of keys. One line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyProblem {
     #[error("{param}: {problem}")]
-    Invalid { param: &'static str, problem: String },
+    Invalid { param: Cow<'static, str>, problem: String },
     #[error("{0} is a client of the configuration, which is changed there: edit it, then reload")]
     OfConfiguration(String),
-    #[error("{0} has several valid keys; name one by its id, such as {1}")]
-    SeveralKeys(String, KeyId),
+    #[error("nothing is to be changed; name a limit, weight, models or expires")]
+    NoChange,
+    #[error("{0} has several valid keys; name one by its id: {1}")]
+    SeveralKeys(String, String),
     #[error(transparent)]
     Store(#[from] ClientStoreError),
 }
 
 impl KeyProblem {
-    pub(crate) fn invalid(param: &'static str, problem: impl Into<String>) -> Self {
-        Self::Invalid { param, problem: problem.into() }
+    pub(crate) fn invalid(param: impl Into<Cow<'static, str>>, problem: impl Into<String>) -> Self {
+        Self::Invalid { param: param.into(), problem: problem.into() }
     }
 }
 
@@ -45,10 +48,25 @@ impl KeyProblem {
 #[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct KeyTerms {
     pub(crate) limits: LimitPatch,
-    pub(crate) weight: Option<f64>,
+    /// `Some(None)`: the default.
+    pub(crate) weight: Option<Option<f64>>,
     /// Names of models; `Some(None)`: all of them.
     pub(crate) models: Option<Option<Vec<String>>>,
     pub(crate) expires: Option<Option<Timestamp>>,
+}
+
+impl KeyTerms {
+    /// Leaves out what a key and its client have already: a form sends all that it shows.
+    pub(crate) fn without_same(mut self, key: &StoredKey, client: &StoredClient) -> Self {
+        self.limits = self.limits.without_same(&client.limits);
+        self.weight = self.weight.filter(|weight| *weight != client.weight);
+        let models = client.models.as_ref().map(|models| models.iter().cloned().collect::<Vec<_>>());
+        self.models = self.models.filter(|new| *new != models);
+        // It is shown to a second.
+        let seconds = |time: Option<Timestamp>| time.map(Timestamp::seconds);
+        self.expires = self.expires.filter(|expires| seconds(*expires) != seconds(key.expires));
+        self
+    }
 }
 
 /// What is needed to prepare a change.
@@ -73,7 +91,7 @@ impl KeyRules<'_> {
         let mut client =
             StoredClient { name: name.clone(), weight: None, limits: LimitOverrides::default(), models: None };
         patch.limits.apply(&mut client.limits);
-        client.weight = patch.weight;
+        client.weight = patch.weight.flatten();
         client.models = patch.models.flatten();
         let (mut key, secret) = self.mint(name)?;
         key.expires = terms.expires.flatten();
@@ -91,10 +109,7 @@ impl KeyRules<'_> {
             self.require_not_configured(&key.client.0)?;
         }
         if client.is_empty() && terms.expires.is_none() {
-            return Err(KeyProblem::invalid(
-                "limits",
-                "nothing is to be changed; name a limit, weight, models or expires",
-            ));
+            return Err(KeyProblem::NoChange);
         }
         Ok(Change::UpdateKey { key: key.id, client, expires: terms.expires })
     }
@@ -110,7 +125,9 @@ impl KeyRules<'_> {
         }
         let (mut new, secret) = self.mint(key.client.clone())?;
         new.expires = key.expires;
-        Ok((Change::RotateKey { key: key.id, grace_ends: self.now.plus(grace), new }, secret))
+        let grace_ends = self.now.plus(grace);
+        let grace_ends = key.valid_until().map_or(grace_ends, |until| until.min(grace_ends));
+        Ok((Change::RotateKey { key: key.id, grace_ends, new }, secret))
     }
 
     /// Fails when a client is one of the configuration.
@@ -125,14 +142,26 @@ impl KeyRules<'_> {
         Ok(())
     }
 
-    fn check(&self, terms: &KeyTerms) -> Result<ClientPatch, KeyProblem> {
-        terms.limits.check().map_err(|problem| KeyProblem::invalid("limits", problem.trim_start_matches("limits.")))?;
-        if let Some(weight) = terms.weight {
+    /// Checks terms.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem::Invalid`], naming the parameter.
+    pub(crate) fn check(&self, terms: &KeyTerms) -> Result<ClientPatch, KeyProblem> {
+        terms.limits.check().map_err(|problem| match problem.split_once(": ") {
+            Some((param, problem)) => KeyProblem::invalid(param.to_owned(), problem),
+            None => KeyProblem::invalid("limits", problem),
+        })?;
+        if let Some(weight) = terms.weight.flatten() {
             check_weight(weight)
                 .map_err(|problem| KeyProblem::invalid("weight", problem.trim_start_matches("clients.weight: ")))?;
         }
         if terms.expires.flatten().is_some_and(|expires| expires <= self.now) {
             return Err(KeyProblem::invalid("expires", "must be in the future; revoke the key to end it now"));
+        }
+        if terms.expires.flatten().is_some_and(|expires| expires > self.now.plus(EXPIRES_MAX)) {
+            let problem = "must be within 100 years; a number is in seconds since the Unix epoch, not in milliseconds";
+            return Err(KeyProblem::invalid("expires", problem));
         }
         let ids = |names: &Vec<String>| {
             model_ids(names, self.catalogue).map_err(|problem| KeyProblem::invalid("models", problem))
@@ -164,22 +193,43 @@ impl KeyRules<'_> {
     ///
     /// [`KeyProblem`] when there is no such key, or more than one.
     pub(crate) fn find<'a>(&self, stored: &'a StoredClients, named: &str) -> Result<&'a StoredKey, KeyProblem> {
-        if let Ok(id) = named.parse::<KeyId>() {
-            let found = stored.keys.iter().find(|key| key.id == id);
-            return found.ok_or_else(|| ClientStoreError::NoSuchKey(named.to_owned()).into());
-        }
-        let of_client = stored.keys.iter().filter(|key| *key.client.0 == *named && key.state(self.now).is_valid());
-        match of_client.collect::<Vec<_>>()[..] {
+        match self.find_all(stored, named)?[..] {
             [one] => Ok(one),
-            [.., last] => Err(KeyProblem::SeveralKeys(named.to_owned(), last.id)),
-            [] => {
-                let name = named.strip_prefix(CONFIGURED).unwrap_or(named);
-                self.require_not_configured(name)?;
-                // A key in the place of its name is not repeated.
-                let shown = if check_name(named).is_ok() { named } else { "of this name" };
-                Err(ClientStoreError::NoSuchKey(shown.to_owned()).into())
+            ref several => {
+                let shown = |key: &&StoredKey| {
+                    let until = key.valid_until().map(|until| format!(" until {until}")).unwrap_or_default();
+                    format!("{} ({}…, {}{until})", key.id, key.prefix, key.state(self.now).name())
+                };
+                let keys: Vec<String> = several.iter().map(shown).collect();
+                Err(KeyProblem::SeveralKeys(named.to_owned(), keys.join(", ")))
             }
         }
+    }
+
+    /// Finds a key by its id, or the valid keys of a client by its name, the oldest first: at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyProblem`] when there is none.
+    pub(crate) fn find_all<'a>(
+        &self,
+        stored: &'a StoredClients,
+        named: &str,
+    ) -> Result<Vec<&'a StoredKey>, KeyProblem> {
+        if let Ok(id) = named.parse::<KeyId>() {
+            let found = stored.keys.iter().find(|key| key.id == id);
+            return found.map(|key| vec![key]).ok_or_else(|| ClientStoreError::NoSuchKey(named.to_owned()).into());
+        }
+        let of_client = stored.keys.iter().filter(|key| *key.client.0 == *named && key.state(self.now).is_valid());
+        let found: Vec<_> = of_client.collect();
+        if found.is_empty() {
+            let name = named.strip_prefix(CONFIGURED).unwrap_or(named);
+            self.require_not_configured(name)?;
+            // A key in the place of its name is not repeated.
+            let shown = if check_name(named).is_ok() { named } else { "of this name or id" };
+            return Err(ClientStoreError::NoSuchKey(shown.to_owned()).into());
+        }
+        Ok(found)
     }
 }
 
@@ -211,6 +261,9 @@ pub(crate) struct KeyView {
     pub(crate) models: Option<Vec<String>>,
     /// By the client, with all its keys.
     pub(crate) spent: Spent,
+    /// What a client of run time has of its own, where it has not the defaults.
+    #[serde(skip)]
+    pub(crate) own: Option<StoredClient>,
 }
 
 /// The limits in force; `None` is no limit.
@@ -280,6 +333,7 @@ pub(crate) fn list_keys(rules: KeyRules<'_>, stored: &StoredClients, spent: &Has
         weight: client.weight,
         models: client.models.clone().map(|models| models.into_iter().collect()),
         spent: spent(&ClientId(client.name.as_str().into())),
+        own: None,
     });
     let of_run_time = stored.keys.iter().map(|key| {
         let client = stored.clients.iter().find(|client| client.name == key.client);
@@ -289,6 +343,8 @@ pub(crate) fn list_keys(rules: KeyRules<'_>, stored: &StoredClients, spent: &Has
             (None, Some(client)) => client.limits.over(configured.limits),
             (None, None) => configured.limits,
         };
+        let weight = own.map(|own| own.weight).or(client.and_then(|client| client.weight));
+        let models = own.map_or_else(|| client.and_then(|client| client.models.as_ref()), |own| own.models.as_ref());
         let seconds = |time: Option<Timestamp>| time.map(Timestamp::seconds);
         KeyView {
             id: key.id.to_string(),
@@ -303,9 +359,10 @@ pub(crate) fn list_keys(rules: KeyRules<'_>, stored: &StoredClients, spent: &Has
             revoked: seconds(key.revoked),
             last_used: seconds(key.last_used),
             limits: limits.into(),
-            weight: client.and_then(|client| client.weight).unwrap_or(WEIGHT_DEFAULT),
-            models: client.and_then(|client| client.models.clone()).map(|models| models.into_iter().collect()),
+            weight: weight.unwrap_or(WEIGHT_DEFAULT),
+            models: models.map(|models| models.iter().cloned().collect()),
             spent: spent(&key.client),
+            own: client.cloned(),
         }
     });
     of_config.chain(of_run_time).collect()

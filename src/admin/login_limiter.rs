@@ -46,6 +46,20 @@ impl Source {
     }
 }
 
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::V4(octets) => std::net::Ipv4Addr::from(octets).fmt(f),
+            Self::V6Network(network) => {
+                let mut segments = [0; 8];
+                segments[..network.len()].copy_from_slice(&network);
+                write!(f, "{}/64", std::net::Ipv6Addr::from(segments))
+            }
+            Self::Local => f.write_str("the Unix socket"),
+        }
+    }
+}
+
 /// The failed attempts.
 #[derive(Debug)]
 pub(super) struct LoginLimiter {

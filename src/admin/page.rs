@@ -8,9 +8,9 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::UnknownPurchase;
 use super::keys::{KeyView, LimitsView};
-use crate::config::Secret;
+use crate::config::{Secret, WEIGHT_DEFAULT};
 use crate::model::{AccountId, Timestamp};
-use crate::storage::clients::AuditLine;
+use crate::storage::clients::{AuditLine, StoredClient};
 use crate::web::assets::restrict_page;
 use crate::web::escape::escaped;
 
@@ -68,8 +68,12 @@ pub(super) fn off(message: &str) -> Response {
     page(StatusCode::NOT_FOUND, "Administration", &body)
 }
 
-/// Returns the whole page.
-pub(super) fn whole(csrf: &str, outcome: Option<&Outcome>, content: &PageContent) -> Response {
+/// Returns the whole page: what a form did, and the content, or why it cannot be read.
+pub(super) fn whole(
+    csrf: &str,
+    outcome: Option<&Outcome>,
+    content: Result<&PageContent, (StatusCode, &str)>,
+) -> Response {
     let mut body = String::with_capacity(64 * 1024);
     let form = Form { csrf };
     let _ = write!(
@@ -92,19 +96,19 @@ pub(super) fn whole(csrf: &str, outcome: Option<&Outcome>, content: &PageContent
         }
         body.push_str("</div>");
     }
-    form.keys(&mut body, &content.keys);
-    form.new_key(&mut body, &content.models);
-    form.purchases(&mut body, &content.purchases);
-    form.accounts(&mut body, &content.accounts);
-    let _ = write!(
-        body,
-        "<section class=\"card stack\" aria-labelledby=reload><h2 id=reload>Configuration</h2><p>Reads the configuration file and the \
-         files of keys again. A file that cannot be used changes nothing.</p>{}<button>Reload configuration</button></form></section>",
-        form.begin("/admin/form", "reload", "")
-    );
-    audit(&mut body, &content.audit);
+    match content {
+        Ok(content) => form.content(&mut body, content),
+        Err((_, problem)) => {
+            let _ = write!(
+                body,
+                "<p class=\"note bad\" role=alert>{}</p><p><a href=/admin>Load this page again</a></p>",
+                escaped(problem)
+            );
+        }
+    }
     body.push_str("</main>");
-    page(outcome.map_or(StatusCode::OK, |outcome| outcome.status), "Administration", &body)
+    let status = content.map_or_else(|(status, _)| status, |_| StatusCode::OK);
+    page(outcome.map_or(status, |outcome| outcome.status), "Administration", &body)
 }
 
 fn page(status: StatusCode, title: &str, body: &str) -> Response {
@@ -136,6 +140,20 @@ impl Form<'_> {
              <input type=hidden name=action value={action}>{hidden}",
             self.csrf
         )
+    }
+
+    fn content(&self, body: &mut String, content: &PageContent) {
+        self.keys(body, &content.keys);
+        self.new_key(body, &content.models);
+        self.purchases(body, &content.purchases);
+        self.accounts(body, &content.accounts);
+        let _ = write!(
+            body,
+            "<section class=\"card stack\" aria-labelledby=reload><h2 id=reload>Configuration</h2><p>Reads the configuration file and the \
+             files of keys again. A file that cannot be used changes nothing.</p>{}<button>Reload configuration</button></form></section>",
+            self.begin("/admin/form", "reload", "")
+        );
+        audit(body, &content.audit);
     }
 
     fn keys(&self, body: &mut String, keys: &[KeyView]) {
@@ -189,12 +207,11 @@ impl Form<'_> {
         let (id, name) = (escaped(&key.id), escaped(&key.name));
         let hidden = format!("<input type=hidden name=id value=\"{id}\">");
         let about = format!("<span class=visually-hidden> {name}, key {id}</span>");
-        let models = key.models.as_ref().map(|models| models.join(", ")).unwrap_or_default();
         let ends = key.expires.map(rfc3339).unwrap_or_default();
         let change = format!(
             "<details><summary>Change{about}</summary>{}{}<button class=primary>Save{about}</button></form></details>",
             self.begin("/admin/form", "update", &hidden).replace("class=inline", "class=\"stack terms\""),
-            terms(&key.id, &key.limits, Some(key.weight), &models, &ends)
+            terms(&key.id, key.own.as_ref(), Some(&key.limits), &ends)
         );
         let rotate = format!(
             "<details><summary>Rotate{about}</summary>{}<div class=field><label for=\"grace-{id}\">The old key stays valid for</label>\
@@ -219,7 +236,7 @@ impl Form<'_> {
              <p class=hint>Letters, digits and - _ . @</p></div>{}<button class=primary>Create key</button></form></section>",
             escaped(&models.join(", ")),
             self.begin("/admin/form", "create", "").replace("class=inline", "class=\"stack terms\""),
-            terms("new", &LimitsView::default(), None, "", ""),
+            terms("new", None, None, ""),
         );
     }
 
@@ -276,30 +293,51 @@ impl Form<'_> {
     }
 }
 
-/// Returns the fields of a client's terms. `of` makes their ids unique.
-fn terms(of: &str, limits: &LimitsView, weight: Option<f64>, models: &str, expires: &str) -> String {
+/// Returns the fields of a client's terms: what it has of its own, and in an empty field what is in force. `of` makes their ids unique;
+/// `shown` is `None` for a client that is to be made.
+fn terms(of: &str, own: Option<&StoredClient>, shown: Option<&LimitsView>, expires: &str) -> String {
     let of = escaped(of);
-    let field = |name: &str, label: &str, kind: &str, value: String| {
+    let field = |name: &str, label: &str, kind: &str, (value, empty): (String, String)| {
         format!(
             "<div class=field><label for=\"{name}-{of}\">{label}</label><input id=\"{name}-{of}\" name={name} {kind} value=\"{}\" \
-             autocomplete=off></div>",
-            escaped(&value)
+             placeholder=\"{}\" autocomplete=off></div>",
+            escaped(&value),
+            escaped(&empty)
         )
     };
-    let count = |limit: Option<u32>| limit.map(|limit| limit.to_string()).unwrap_or_default();
-    let money = |limit: Option<f64>| limit.map(|limit| limit.to_string()).unwrap_or_default();
+    let limits = own.map(|own| own.limits).unwrap_or_default();
+    let empty = |in_force: Option<String>| match (shown, in_force) {
+        (None, _) => "as [limits] says".to_owned(),
+        (Some(_), None) => "no limit".to_owned(),
+        (Some(_), Some(limit)) => limit,
+    };
+    let in_force = shown.copied().unwrap_or_default();
+    let count = |own: Option<u32>, in_force: Option<u32>| {
+        (own.map(|own| own.to_string()).unwrap_or_default(), empty(in_force.map(|limit| limit.to_string())))
+    };
+    let money = |own: Option<f64>, in_force: Option<f64>| {
+        (own.map(|own| own.to_string()).unwrap_or_default(), empty(in_force.map(|limit| limit.to_string())))
+    };
+    let weight = own.and_then(|own| own.weight).map(|weight| weight.to_string()).unwrap_or_default();
+    let models =
+        own.and_then(|own| own.models.as_ref()).map(|models| models.iter().cloned().collect::<Vec<_>>().join(", "));
     let (whole, dollars) = ("type=number min=0 step=1", "type=number min=0 step=any");
     let fields = [
-        field("requests_per_minute", "Requests per minute", whole, count(limits.requests_per_minute)),
-        field("requests_at_once", "Requests at once", whole, count(limits.requests_at_once)),
-        field("predictions_at_once", "Predictions at once", whole, count(limits.predictions_at_once)),
-        field("pictures_per_day", "Pictures per day", whole, count(limits.pictures_per_day)),
-        field("usd_per_day", "US dollars per day", dollars, money(limits.usd_per_day)),
-        field("usd_per_month", "US dollars per month", dollars, money(limits.usd_per_month)),
-        field("weight", "Weight in the queue", dollars, money(weight)),
-        field("models", "Models (empty: all)", "type=text", models.to_owned()),
-        field("expires", "Ends (a date, or 30d)", "type=text", expires.to_owned()),
-    ];
+        ("requests_per_minute", "Requests per minute", count(limits.requests_per_minute, in_force.requests_per_minute)),
+        ("requests_at_once", "Requests at once", count(limits.requests_at_once, in_force.requests_at_once)),
+        ("predictions_at_once", "Predictions at once", count(limits.predictions_at_once, in_force.predictions_at_once)),
+        ("pictures_per_day", "Pictures per day", count(limits.pictures_per_day, in_force.pictures_per_day)),
+    ]
+    .map(|(name, label, texts)| field(name, label, whole, texts))
+    .into_iter()
+    .chain([
+        field("usd_per_day", "US dollars per day", dollars, money(limits.usd_per_day, in_force.usd_per_day)),
+        field("usd_per_month", "US dollars per month", dollars, money(limits.usd_per_month, in_force.usd_per_month)),
+        field("weight", "Weight in the queue", dollars, (weight, WEIGHT_DEFAULT.to_string())),
+        field("models", "Models (empty: all)", "type=text", (models.unwrap_or_default(), String::new())),
+        field("expires", "Ends (a date, or 30d)", "type=text", (expires.to_owned(), String::new())),
+    ]);
+    let fields: Vec<String> = fields.collect();
     format!("<div class=fields>{}</div>", fields.concat())
 }
 
@@ -372,6 +410,7 @@ mod tests {
             weight: 1.0,
             models: Some(vec![HOSTILE.to_owned()]),
             spent: Spent::default(),
+            own: None,
         };
         let purchase = UnknownPurchase {
             id: HOSTILE.to_owned(),
@@ -401,9 +440,12 @@ mod tests {
             text: HOSTILE.to_owned(),
             key: Some(Secret::new(HOSTILE.to_owned())),
         };
-        for response in
-            [whole("0123", Some(&outcome), &content), login(StatusCode::UNAUTHORIZED, Some(HOSTILE)), off(HOSTILE)]
-        {
+        for response in [
+            whole("0123", Some(&outcome), Ok(&content)),
+            whole("0123", Some(&outcome), Err((StatusCode::SERVICE_UNAVAILABLE, HOSTILE))),
+            login(StatusCode::UNAUTHORIZED, Some(HOSTILE)),
+            off(HOSTILE),
+        ] {
             assert_eq!(response.headers()[REFERRER_POLICY], "same-origin");
             let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
             assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");

@@ -13,19 +13,21 @@
 //! | `GET /admin/audit`                           | what was changed, the newest first                      |
 //! | `GET /admin`, `POST /admin/login`, `/logout`, `/form` | the page (`page.rs`), and its forms (`forms.rs`) |
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 use super::error::AdminError;
 use super::keys::{KeyTerms, list_keys, parse_expiry, parse_grace};
@@ -70,7 +72,7 @@ pub(super) fn router(state: &AdminState) -> Router<AdminState> {
 
 async fn require_access(State(state): State<AdminState>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match state.gate.check(&parts) {
+    match state.gate().check(&parts) {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(error) => error.into_response(),
     }
@@ -79,18 +81,152 @@ async fn require_access(State(state): State<AdminState>, request: Request, next:
 type Answer = Result<Response, AdminError>;
 type Body = Result<Bytes, BytesRejection>;
 
-/// What is sent of a key.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
-struct KeyBody {
-    name: Option<String>,
-    limits: LimitPatch,
-    weight: Option<f64>,
-    #[serde(deserialize_with = "named")]
-    models: Option<Option<Vec<String>>>,
-    #[serde(deserialize_with = "named")]
-    expires: Option<Option<Expiry>>,
+/// The members of a body, or of an object in it.
+#[derive(Debug, Default)]
+struct Members(serde_json::Map<String, Value>);
+
+/// A member. An object is [`Members`], unless it has one twice.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Member {
+    Object(Members),
+    Other(Value),
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = serde_json::Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Member>()? {
+                    let twice = |name: &str| Err(A::Error::custom(format!("{name} has, or is, a member twice")));
+                    let value = match value {
+                        Member::Object(Members(members)) => Value::Object(members),
+                        Member::Other(Value::Object(_)) => return twice(&name),
+                        Member::Other(value) => value,
+                    };
+                    if members.contains_key(&name) {
+                        return twice(&name);
+                    }
+                    members.insert(name, value);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+impl Members {
+    /// Reads a body of JSON. An empty one is an empty object.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] when it is no object.
+    fn read(headers: &HeaderMap, body: Body) -> Result<Self, AdminError> {
+        let body = body.map_err(|_| AdminError::too_large())?;
+        let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+        let is_json = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| {
+            kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+        });
+        if !is_json && body != "{}" {
+            return Err(AdminError::not_json());
+        }
+        serde_json::from_slice(&body).map_err(AdminError::bad_body)
+    }
+
+    /// Takes a member; `Some(None)` where it is null.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] that names it and what is allowed.
+    #[expect(clippy::option_option, reason = "absent, null and a value are three things")]
+    fn take<T: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        allowed: &str,
+    ) -> Result<Option<Option<T>>, AdminError> {
+        let Some(value) = self.0.remove(name) else { return Ok(None) };
+        let read = serde_json::from_value(value).map(Some);
+        read.map_err(|_| AdminError::invalid(name, format!("must be {allowed}")))
+    }
+
+    /// Takes a member that may not be null.
+    ///
+    /// # Errors
+    ///
+    /// As [`Members::take`].
+    fn take_value<T: DeserializeOwned>(&mut self, name: &'static str, allowed: &str) -> Result<Option<T>, AdminError> {
+        let taken = self.take(name, allowed)?;
+        taken.map(|value| value.ok_or_else(|| AdminError::invalid(name, format!("must be {allowed}")))).transpose()
+    }
+
+    /// Fails when a member is left.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] that names it, and those that there are.
+    fn end(self, known: &str) -> Result<(), AdminError> {
+        match self.0.keys().next() {
+            Some(name) => Err(AdminError::bad_body(format!("unknown member {name:?}; there are: {known}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the terms of a key, and fails when another member is left.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] that names the member.
+    fn terms(mut self, now: Timestamp) -> Result<KeyTerms, AdminError> {
+        let expiry = |expiry| match expiry {
+            Expiry::Seconds(seconds) => Ok(Timestamp::from_millis(seconds.saturating_mul(1000))),
+            Expiry::Text(text) => parse_expiry(&text, now).map_err(|problem| AdminError::invalid("expires", problem)),
+        };
+        let limits: Option<Members> = self.take_value("limits", "an object of limits")?;
+        let expires =
+            self.take("expires", "a time in seconds since the Unix epoch, a text such as \"30d\", or null")?;
+        let terms = KeyTerms {
+            limits: limits.map(Members::limits).transpose()?.unwrap_or_default(),
+            weight: self.take("weight", "a number from 0.001 to 1000, or null for the default")?,
+            models: self.take("models", "a list of models, or null for all")?,
+            expires: expires.map(|expires: Option<Expiry>| expires.map(expiry).transpose()).transpose()?,
+        };
+        self.end("name, limits, weight, models, expires")?;
+        Ok(terms)
+    }
+
+    /// Returns limits.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] that names the limit.
+    fn limits(self) -> Result<LimitPatch, AdminError> {
+        for (name, value) in &self.0 {
+            let one = serde_json::from_value::<LimitPatch>(json!({ name: value }));
+            one.map_err(|_| {
+                let allowed = match name.as_str() {
+                    "usd_per_day" | "usd_per_month" => "must be a number from 0 to 1000000000, or null",
+                    "requests_per_minute" | "requests_at_once" | "predictions_at_once" | "pictures_per_day" => {
+                        "must be a whole number from 0 to 1000000, or null"
+                    }
+                    _ => {
+                        "is no limit; there are: requests_per_minute, requests_at_once, predictions_at_once, pictures_per_day, \
+                         usd_per_day, usd_per_month"
+                    }
+                };
+                AdminError::invalid(format!("limits.{name}"), allowed)
+            })?;
+        }
+        serde_json::from_value(Value::Object(self.0)).map_err(AdminError::bad_body)
+    }
 }
 
 /// A time to come: seconds since the Unix epoch, or a text.
@@ -101,28 +237,6 @@ enum Expiry {
     Text(String),
 }
 
-/// Reads a value that is there: `null` is a value, too.
-fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-impl KeyBody {
-    fn terms(self, now: Timestamp) -> Result<KeyTerms, AdminError> {
-        let expiry = |expiry| match expiry {
-            Expiry::Seconds(seconds) => Ok(Timestamp::from_millis(seconds.saturating_mul(1000))),
-            Expiry::Text(text) => parse_expiry(&text, now).map_err(|problem| AdminError::invalid("expires", problem)),
-        };
-        let expires = self.expires.map(|expires| expires.map(expiry).transpose()).transpose()?;
-        Ok(KeyTerms { limits: self.limits, weight: self.weight, models: self.models, expires })
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RotateBody {
-    grace: Option<Grace>,
-}
-
 /// A time of grace: seconds, or a text such as `1h`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -131,30 +245,11 @@ enum Grace {
     Text(String),
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ResolveBody {
-    decision: String,
-}
+type Id = Result<Path<String>, PathRejection>;
 
-#[derive(Debug, Deserialize)]
-struct AuditQuery {
-    limit: Option<usize>,
-    before: Option<i64>,
-}
-
-/// Reads a body of JSON. An empty one is an empty object.
-fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, AdminError> {
-    let body = body.map_err(|_| AdminError::too_large())?;
-    let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
-    let is_json = headers
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .is_some_and(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json"));
-    if !is_json && body != "{}" {
-        return Err(AdminError::not_json());
-    }
-    serde_json::from_slice(&body).map_err(AdminError::bad_body)
+/// Returns the id in a path. One that is not UTF-8 names nothing.
+fn id_of(id: Id) -> Result<String, AdminError> {
+    id.map(|Path(id)| id).map_err(|_| AdminError::unknown_route())
 }
 
 async fn list(State(state): State<AdminState>) -> Answer {
@@ -165,37 +260,38 @@ async fn list(State(state): State<AdminState>) -> Answer {
 }
 
 async fn create(State(state): State<AdminState>, headers: HeaderMap, body: Body) -> Answer {
-    let body: KeyBody = read(&headers, body)?;
-    let name = body.name.clone().ok_or_else(|| AdminError::invalid("name", "is missing"))?;
-    let terms = body.terms(state.clock.now())?;
-    let (id, secret) = state.create(&name, &terms).await?;
-    Ok((StatusCode::CREATED, Json(state.view(&id, Some(&secret)).await?)).into_response())
+    let mut body = Members::read(&headers, body)?;
+    let name: Option<String> = body.take_value("name", "a text")?;
+    let name = name.ok_or_else(|| AdminError::invalid("name", "is missing"))?;
+    let made = state.create(&name, &body.terms(state.clock.now())?).await?;
+    Ok((StatusCode::CREATED, Json(state.view_made(&made).await)).into_response())
 }
 
-async fn update(State(state): State<AdminState>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
-    let body: KeyBody = read(&headers, body)?;
-    if body.name.is_some() {
+async fn update(State(state): State<AdminState>, id: Id, headers: HeaderMap, body: Body) -> Answer {
+    let body = Members::read(&headers, body)?;
+    if body.0.contains_key("name") {
         return Err(AdminError::invalid("name", "cannot be changed; create another key and revoke this one"));
     }
-    let terms = body.terms(state.clock.now())?;
-    let id = state.update(&id, &terms).await?;
-    Ok(Json(state.view(&id, None).await?).into_response())
+    let id = state.update(&id_of(id)?, &body.terms(state.clock.now())?).await?;
+    Ok(Json(state.view(&id).await?).into_response())
 }
 
-async fn revoke(State(state): State<AdminState>, Path(id): Path<String>) -> Answer {
-    let id = state.revoke(&id).await?;
-    Ok(Json(state.view(&id, None).await?).into_response())
+async fn revoke(State(state): State<AdminState>, id: Id) -> Answer {
+    let id = state.revoke(&id_of(id)?).await?;
+    Ok(Json(state.view(&id).await?).into_response())
 }
 
-async fn rotate(State(state): State<AdminState>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
-    let body: RotateBody = read(&headers, body)?;
-    let grace = match body.grace {
+async fn rotate(State(state): State<AdminState>, id: Id, headers: HeaderMap, body: Body) -> Answer {
+    let mut body = Members::read(&headers, body)?;
+    let grace = body.take("grace", "seconds from 0 to 31536000, a text such as \"1h\", or null for 1 hour")?;
+    body.end("grace")?;
+    let grace = match grace.flatten() {
         None => GRACE,
         Some(Grace::Seconds(seconds)) => Duration::from_secs(seconds.into()),
         Some(Grace::Text(text)) => parse_grace(&text).map_err(|problem| AdminError::invalid("grace", problem))?,
     };
-    let (id, secret) = state.rotate(&id, grace).await?;
-    Ok((StatusCode::CREATED, Json(state.view(&id, Some(&secret)).await?)).into_response())
+    let made = state.rotate(&id_of(id)?, grace).await?;
+    Ok((StatusCode::CREATED, Json(state.view_made(&made).await)).into_response())
 }
 
 async fn purchases(State(state): State<AdminState>) -> Answer {
@@ -203,10 +299,13 @@ async fn purchases(State(state): State<AdminState>) -> Answer {
     Ok(Json(json!({ "object": "list", "data": data })).into_response())
 }
 
-async fn resolve(State(state): State<AdminState>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
-    let body: ResolveBody = read(&headers, body)?;
-    let purchase = state.resolve(&id, &body.decision).await?;
-    let decision = body.decision;
+async fn resolve(State(state): State<AdminState>, id: Id, headers: HeaderMap, body: Body) -> Answer {
+    let mut body = Members::read(&headers, body)?;
+    let allowed = "lost, bought or resubmit";
+    let decision: Option<String> = body.take_value("decision", allowed)?;
+    body.end("decision")?;
+    let decision = decision.ok_or_else(|| AdminError::invalid("decision", format!("must be {allowed}")))?;
+    let purchase = state.resolve(&id_of(id)?, &decision).await?;
     let object = "purchase.resolved";
     Ok(Json(json!({ "id": purchase.to_string(), "object": object, "decision": decision })).into_response())
 }
@@ -218,7 +317,8 @@ async fn accounts(State(state): State<AdminState>) -> Answer {
     Ok(Json(json!({ "object": "list", "data": data })).into_response())
 }
 
-async fn account(State(state): State<AdminState>, Path((name, action)): Path<(String, String)>) -> Answer {
+async fn account(State(state): State<AdminState>, path: Result<Path<(String, String)>, PathRejection>) -> Answer {
+    let Path((name, action)) = path.map_err(|_| AdminError::unknown_route())?;
     let paused = state.decide_account(&name, &action).await?;
     Ok(Json(json!({ "object": "account", "name": name, "paused": paused })).into_response())
 }
@@ -231,11 +331,24 @@ async fn reload(State(state): State<AdminState>) -> Answer {
     Ok(Json(body).into_response())
 }
 
-async fn audit(State(state): State<AdminState>, query: Result<Query<AuditQuery>, QueryRejection>) -> Answer {
-    let Query(query) = query.map_err(|_| AdminError::invalid("limit", "it and 'before' must be whole numbers"))?;
-    let limit = query.limit.unwrap_or(AUDIT_LINES).clamp(1, AUDIT_LINES_MAX);
+async fn audit(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Answer {
+    let (mut limit, mut before) = (AUDIT_LINES, None);
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "limit" => {
+                let read = value.parse().ok().filter(|limit| (1..=AUDIT_LINES_MAX).contains(limit));
+                let problem = format!("must be a whole number from 1 to {AUDIT_LINES_MAX}");
+                limit = read.ok_or_else(|| AdminError::invalid("limit", problem))?;
+            }
+            "before" => {
+                let read = value.parse().ok();
+                before = Some(read.ok_or_else(|| AdminError::invalid("before", "must be the id of a line"))?);
+            }
+            _ => return Err(AdminError::invalid(name.into_owned(), "is no parameter; there are: limit, before")),
+        }
+    }
     // One more says whether there are more.
-    let mut lines = state.administration.audit(query.before, limit + 1).await?;
+    let mut lines = state.administration.audit(before, limit + 1).await?;
     let has_more = lines.len() > limit;
     lines.truncate(limit);
     let last_id = lines.last().map(|line| line.id);

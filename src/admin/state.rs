@@ -1,5 +1,6 @@
 //! What the handlers share, and what the API and the forms of the page do.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,35 +10,33 @@ use super::Administration;
 use super::access::Gate;
 use super::error::AdminError;
 use super::keys::{KeyRules, KeyTerms, list_keys};
+use crate::admission::Spent;
 use crate::config::{ClientsConfig, Secret};
-use crate::model::{AccountId, Catalogue, Clock, PurchaseId};
-use crate::storage::clients::{Actor, Change};
+use crate::model::{AccountId, Catalogue, ClientId, Clock, PurchaseId};
+use crate::storage::clients::{Actor, Change, StoredClient, StoredClients};
 use crate::storage::journal::Resolution;
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
 pub(crate) struct AdminState {
     pub(super) administration: Administration,
-    pub(super) gate: Gate,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
 impl AdminState {
-    /// `token` is the admin token; without one every route answers how to switch the administration on.
-    pub(crate) fn new(
-        administration: Administration,
-        token: Option<&Secret>,
-        catalogue: Arc<Catalogue>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self { administration, gate: Gate::new(token), catalogue, clock }
+    pub(crate) fn new(administration: Administration, catalogue: Arc<Catalogue>, clock: Arc<dyn Clock>) -> Self {
+        Self { administration, catalogue, clock }
     }
 
-    pub(super) async fn create(&self, name: &str, terms: &KeyTerms) -> Result<(String, Secret), AdminError> {
+    pub(super) fn gate(&self) -> &Gate {
+        &self.administration.gate
+    }
+
+    pub(super) async fn create(&self, name: &str, terms: &KeyTerms) -> Result<MadeKey, AdminError> {
         let configured = self.administration.configured();
         let (change, secret) = self.rules(&configured).create(name, terms)?;
-        Ok((self.make(change).await?, secret))
+        self.make_key(change, None, secret).await
     }
 
     pub(super) async fn update(&self, id: &str, terms: &KeyTerms) -> Result<String, AdminError> {
@@ -47,12 +46,50 @@ impl AdminState {
         self.make(rules.update(rules.find(&stored, id)?, terms)?).await
     }
 
-    pub(super) async fn rotate(&self, id: &str, grace: Duration) -> Result<(String, Secret), AdminError> {
+    /// As `update`, with the terms of a form, which shows all of them.
+    pub(super) async fn update_shown(&self, id: &str, terms: KeyTerms) -> Result<String, AdminError> {
         let configured = self.administration.configured();
         let (stored, _) = self.administration.list().await?;
         let rules = self.rules(&configured);
-        let (change, secret) = rules.rotate(rules.find(&stored, id)?, grace)?;
-        Ok((self.make(change).await?, secret))
+        let key = rules.find(&stored, id)?;
+        let client = stored.clients.iter().find(|client| client.name == key.client);
+        let terms = client.map(|client| terms.clone().without_same(key, client)).unwrap_or(terms);
+        self.make(rules.update(key, &terms)?).await
+    }
+
+    pub(super) async fn rotate(&self, id: &str, grace: Duration) -> Result<MadeKey, AdminError> {
+        let configured = self.administration.configured();
+        let (mut stored, _) = self.administration.list().await?;
+        let rules = self.rules(&configured);
+        let key = rules.find(&stored, id)?;
+        let (change, secret) = rules.rotate(key, grace)?;
+        let client = stored.clients.iter().position(|client| client.name == key.client);
+        let client = client.map(|at| stored.clients.swap_remove(at));
+        self.make_key(change, client, secret).await
+    }
+
+    /// Makes a change that makes a key. `client`: whose key it is, where the change does not say so.
+    async fn make_key(
+        &self,
+        change: Change,
+        client: Option<StoredClient>,
+        secret: Secret,
+    ) -> Result<MadeKey, AdminError> {
+        let mut made = StoredClients { clients: client.into_iter().collect(), ..StoredClients::default() };
+        match &change {
+            Change::CreateKey { client, key } => {
+                made.clients.push(client.clone());
+                made.keys.push(key.clone());
+            }
+            Change::RotateKey { new, .. } => made.keys.push(new.clone()),
+            Change::UpdateKey { .. }
+            | Change::RevokeKey { .. }
+            | Change::PauseAccount(_)
+            | Change::ResumeAccount(_)
+            | Change::Request(_)
+            | Change::Note { .. } => {}
+        }
+        Ok(MadeKey { id: self.make(change).await?, secret, made })
     }
 
     pub(super) async fn revoke(&self, id: &str) -> Result<String, AdminError> {
@@ -84,7 +121,7 @@ impl AdminState {
             "forget" => self.administration.forget_account(&account, Actor::Admin).await.map(|_| *paused),
             _ => return Err(AdminError::unknown_route()),
         }
-        .map_err(AdminError::from)
+        .map_err(AdminError::not_changed)
     }
 
     /// Returns what changes are prepared with.
@@ -101,20 +138,43 @@ impl AdminState {
                 String::new()
             }
         };
-        self.administration.change(change, Actor::Admin).await?;
+        self.administration.change(change, Actor::Admin).await.map_err(AdminError::not_changed)?;
         Ok(id)
     }
 
-    /// Returns one key as it is listed, with its text where it was just made.
-    pub(super) async fn view(&self, id: &str, secret: Option<&Secret>) -> Result<Value, AdminError> {
-        let (stored, spent) = self.administration.list().await?;
-        let configured = self.administration.configured();
-        let views = list_keys(self.rules(&configured), &stored, &spent);
-        let found = views.iter().find(|view| view.id == *id).ok_or_else(AdminError::unknown_route)?;
-        let mut view = json!(found);
-        if let Some(secret) = secret {
-            view["key"] = json!(secret.expose());
-        }
-        Ok(view)
+    /// Returns a key that was changed, as it is listed.
+    pub(super) async fn view(&self, id: &str) -> Result<Value, AdminError> {
+        let listed = self.administration.list().await;
+        let (stored, spent) = listed.map_err(|error| AdminError::from(error).not_shown())?;
+        self.listed(id, &stored, &spent).ok_or_else(AdminError::unknown_route)
     }
+
+    /// Returns a key that was made, as it is listed, with its text. It is there also when the storage cannot be read now: the text
+    /// is nowhere else.
+    pub(super) async fn view_made(&self, made: &MadeKey) -> Value {
+        let found = match self.administration.list().await {
+            Ok((stored, spent)) => self.listed(&made.id, &stored, &spent),
+            Err(error) => {
+                tracing::error!(%error, "a key was made, and what its client has spent cannot be read");
+                None
+            }
+        };
+        let mut view = found.or_else(|| self.listed(&made.id, &made.made, &HashMap::new())).unwrap_or_default();
+        view["key"] = json!(made.secret.expose());
+        view
+    }
+
+    fn listed(&self, id: &str, stored: &StoredClients, spent: &HashMap<ClientId, Spent>) -> Option<Value> {
+        let configured = self.administration.configured();
+        let views = list_keys(self.rules(&configured), stored, spent);
+        views.iter().find(|view| view.id == *id).map(|view| json!(view))
+    }
+}
+
+/// A key that was made.
+pub(super) struct MadeKey {
+    pub(super) id: String,
+    pub(super) secret: Secret,
+    /// The key with its client.
+    made: StoredClients,
 }

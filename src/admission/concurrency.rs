@@ -1,5 +1,4 @@
-//! Requests at once of one client: a count that goes on when the limit changes. What is in progress sees whether the client still has
-//! a key.
+//! Requests at once of one client: a count that goes on when the limit changes.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -44,13 +43,6 @@ impl Concurrency {
 
     pub(super) fn set_listed(&self, listed: bool) {
         self.shared.listed.store(listed, Ordering::Relaxed);
-    }
-}
-
-impl InProgress {
-    /// Whether the client still has a key.
-    pub(super) fn is_listed(&self) -> bool {
-        self.shared.listed.load(Ordering::Relaxed)
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::concurrency::Concurrency;
+use super::credential::KeyCredential;
 use super::quota::ClientQuota;
 use super::rate_limiter::RateLimiter;
 use super::status::ClientState;
 use crate::config::{ClientConfig, ClientLimits, ClientsConfig, WEIGHT_DEFAULT, digest_of_key};
 use crate::model::{ClientId, Clock, Digest, KeyId, Timestamp};
-use crate::storage::clients::{StoredClient, StoredClients, StoredKey};
+use crate::storage::clients::{StoredClient, StoredClients};
 
 /// Clients by name and by key.
 #[derive(Debug, Default)]
@@ -30,30 +31,34 @@ struct Key {
     id: Option<KeyId>,
     /// Since it was last asked.
     used: AtomicBool,
+    credential: Arc<KeyCredential>,
 }
 
 impl Directory {
-    /// Returns the clients of the configuration and those that are stored. A name that is in both has the limits of the
-    /// configuration.
+    /// Returns those clients of the configuration, and of those that are stored, that `is_admitted` names. A name that is in both
+    /// has the limits of the configuration.
     pub(super) fn new(
         configured: &ClientsConfig,
         stored: &StoredClients,
         before: &Self,
         clock: &Arc<dyn Clock>,
+        is_admitted: impl Fn(&ClientId) -> bool,
     ) -> Self {
         let now = clock.now();
         let mut directory = Self::default();
-        for key in stored.keys.iter().filter(|key| key.state(now).is_valid()) {
-            directory.keys.insert(key.digest, before.stored_key(key));
+        for key in stored.keys.iter().filter(|key| key.state(now).is_valid() && is_admitted(&key.client)) {
+            let taken_over = before.taken_over(&key.digest, &key.client, key.valid_until(), Some(key.id));
+            directory.keys.insert(key.digest, taken_over);
         }
-        for client in &configured.entries {
-            let key = Key { client: id(&client.name), valid_until: None, id: None, used: AtomicBool::new(false) };
-            directory.keys.insert(client.key_digest, key);
+        let configured_clients = || configured.entries.iter().filter(|client| is_admitted(&id(&client.name)));
+        for client in configured_clients() {
+            let digest = client.key_digest;
+            directory.keys.insert(digest, before.taken_over(&digest, &id(&client.name), None, None));
         }
         let with_key: std::collections::HashSet<&ClientId> = directory.keys.values().map(|key| &key.client).collect();
-        let own = configured.entries.iter().map(|client| (id(&client.name), Terms::of_config(client)));
-        let others =
-            stored.clients.iter().map(|client| (client.name.clone(), Terms::of_stored(client, configured.limits)));
+        let own = configured_clients().map(|client| (id(&client.name), Terms::of_config(client)));
+        let others = stored.clients.iter().filter(|client| is_admitted(&client.name));
+        let others = others.map(|client| (client.name.clone(), Terms::of_stored(client, configured.limits)));
         let mut clients = HashMap::new();
         // Those of the configuration come last and replace others.
         for (name, terms) in others.chain(own) {
@@ -72,19 +77,30 @@ impl Directory {
         directory
     }
 
-    /// Returns a key, marked as used where the one before it was and that is not yet stored.
-    fn stored_key(&self, key: &StoredKey) -> Key {
-        let used = self.keys.get(&key.digest).is_some_and(|key| key.used.load(Ordering::Relaxed));
+    /// Returns a key of the next directory. What was begun with it goes on, and it is marked as used where the one before it was
+    /// and that is not yet stored.
+    fn taken_over(&self, digest: &Digest, client: &ClientId, valid_until: Option<Timestamp>, id: Option<KeyId>) -> Key {
+        let before = self.keys.get(digest).filter(|before| before.client == *client);
         Key {
-            client: key.client.clone(),
-            valid_until: key.valid_until(),
-            id: Some(key.id),
-            used: AtomicBool::new(used),
+            client: client.clone(),
+            valid_until,
+            id,
+            used: AtomicBool::new(before.is_some_and(|before| before.used.load(Ordering::Relaxed))),
+            credential: before.map(|before| Arc::clone(&before.credential)).unwrap_or_default(),
+        }
+    }
+
+    /// Ends the credentials of the keys that `next`, which takes the place of this directory, does not have.
+    pub(super) fn end_others(&self, next: &Self) {
+        for (digest, Key { credential, .. }) in &self.keys {
+            if next.keys.get(digest).is_none_or(|key| !Arc::ptr_eq(&key.credential, credential)) {
+                credential.end();
+            }
         }
     }
 
     /// Finds the client of a key that is valid.
-    pub(super) fn find(&self, key: &str, clock: &dyn Clock) -> Option<&ClientId> {
+    pub(super) fn find(&self, key: &str, clock: &dyn Clock) -> Option<(&ClientId, &Arc<KeyCredential>)> {
         let found = self.keys.get(&digest_of_key(key))?;
         if found.valid_until.is_some_and(|until| until <= clock.now()) {
             return None;
@@ -93,7 +109,7 @@ impl Directory {
         if !found.used.load(Ordering::Relaxed) {
             found.used.store(true, Ordering::Relaxed);
         }
-        Some(&found.client)
+        Some((&found.client, &found.credential))
     }
 
     /// Returns the stored keys that were used since this was last asked.

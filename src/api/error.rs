@@ -41,6 +41,11 @@ pub(crate) enum ApiError {
         seconds(SHORT_PAUSE)
     )]
     TooManyConnectionsOfAddress,
+    #[error(
+        "This port speaks HTTPS, and your request is plain HTTP. Nothing was bought; use an address that begins with \
+         https://."
+    )]
+    PlainHttp,
 
     // The key.
     #[error(

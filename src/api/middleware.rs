@@ -15,11 +15,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either};
 use tower::{Layer, ServiceExt};
-use tower_http::cors::CorsLayer;
 
 use super::error::ApiError;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
+use crate::model::Current;
 use crate::server::accept::HttpService;
 use crate::server::listener::Peer;
 
@@ -28,7 +28,7 @@ pub(super) mod min_rate;
 pub(super) mod rate;
 pub(super) mod request_log;
 
-mod cors;
+pub(super) mod cors;
 mod drain;
 mod forwarded;
 mod single_headers;
@@ -57,8 +57,7 @@ impl Handlers for Router {
 pub(super) struct Middleware<H> {
     request_log: RequestLog,
     drain: BodyDrain,
-    origins: OriginPolicy,
-    cors: Option<CorsLayer>,
+    origins: Current<OriginPolicy>,
     forwarded: ForwardedPolicy,
     handlers: H,
 }
@@ -77,13 +76,17 @@ impl<H: Handlers> HttpService for Middleware<H> {
 }
 
 impl<H: Handlers> Middleware<H> {
-    pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle, handlers: H) -> Self {
-        let origins = OriginPolicy::new(&server.addresses);
+    pub(super) fn new(
+        server: &ServerConfig,
+        origins: Current<OriginPolicy>,
+        request_log: RequestLog,
+        lifecycle: &Lifecycle,
+        handlers: H,
+    ) -> Self {
         Self {
             request_log,
             drain: BodyDrain::new(&server.bodies, lifecycle),
-            cors: origins.cors(),
-            forwarded: ForwardedPolicy::new(server, Arc::clone(&origins.hosts)),
+            forwarded: ForwardedPolicy::new(server, origins.clone()),
             origins,
             handlers,
         }
@@ -93,23 +96,20 @@ impl<H: Handlers> Middleware<H> {
 
     /// Checks the head of a request, before a key is checked or a body read.
     fn checked(&self, request: Request) -> impl Future<Output = Response> + Send {
-        match self.check(&request) {
-            Ok(()) => Either::Left(self.with_cors(request)),
+        let origins = self.origins.get();
+        match check(&origins, &request) {
+            Ok(()) => Either::Left(self.with_cors(&origins, request)),
             Err(refusal) => Either::Right(future::ready(refusal.into_response())),
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), ApiError> {
-        let headers = request.headers();
-        transfer_encoding::check(headers)?;
-        single_headers::check(headers)?;
-        let peer = request.extensions().get::<Peer>();
-        self.origins.check(peer, request.method(), request.version(), request.uri(), headers)
-    }
-
     /// Adds the CORS headers where an origin is listed, also to what a handler refuses: a listed page may read it, too.
-    fn with_cors(&self, request: Request) -> impl Future<Output = Response> + Send {
-        let Some(cors) = &self.cors else { return Either::Left(self.handled(request)) };
+    fn with_cors<'a>(
+        &'a self,
+        origins: &OriginPolicy,
+        request: Request,
+    ) -> impl Future<Output = Response> + Send + use<'a, H> {
+        let Some(cors) = &origins.cors else { return Either::Left(self.handled(request)) };
         let routes = tower::service_fn(|request| self.handled(request).map(Ok::<_, Infallible>));
         let answered = cors.layer(routes).oneshot(request);
         Either::Right(Box::pin(answered.map(|response| response.unwrap_or_else(|never| match never {}))))
@@ -122,6 +122,19 @@ impl<H: Handlers> Middleware<H> {
         answered
             .map(|answered| answered.unwrap_or_else(|_panic| ApiError::internal("a handler panicked").into_response()))
     }
+}
+
+/// Checks the head of a request.
+///
+/// # Errors
+///
+/// [`ApiError`] of the first rule that it breaks.
+fn check(origins: &OriginPolicy, request: &Request) -> Result<(), ApiError> {
+    let headers = request.headers();
+    transfer_encoding::check(headers)?;
+    single_headers::check(headers)?;
+    let peer = request.extensions().get::<Peer>();
+    origins.check(peer, request.method(), request.version(), request.uri(), headers)
 }
 
 /// Returns a response to HEAD. The router does this to what handlers return; refusals before them and panics are left, and over
@@ -150,8 +163,10 @@ mod tests {
         let origin = "https://app.example.com";
         server.addresses.cors_origins = vec![origin.to_owned().try_into().unwrap()];
         let routes = Router::new().route("/panic", get(async || -> () { panic!("a fault of a handler") }));
-        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default(), RecentRequests::default());
-        let middleware = Arc::new(Middleware::new(&server, request_log, &Lifecycle::default(), routes));
+        let request_log =
+            RequestLog::new(false, Current::new(LoggedRequests::All), &Metrics::default(), RecentRequests::default());
+        let origins = Current::new(OriginPolicy::new(&server.addresses));
+        let middleware = Arc::new(Middleware::new(&server, origins, request_log, &Lifecycle::default(), routes));
         let request = Request::get("/panic").header("host", "127.0.0.1").header("origin", origin);
         let responding = middleware.respond(request.body(Body::empty()).unwrap());
         let size = size_of_val(&*responding);
@@ -166,9 +181,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_of_head_has_no_body() {
-        let request_log = RequestLog::new(false, LoggedRequests::All, &Metrics::default(), RecentRequests::default());
+        let request_log =
+            RequestLog::new(false, Current::new(LoggedRequests::All), &Metrics::default(), RecentRequests::default());
         let routes = Router::new().route("/a", get(async || "abc"));
-        let middleware = Arc::new(Middleware::new(&server(), request_log, &Lifecycle::default(), routes));
+        let origins = Current::new(OriginPolicy::new(&server().addresses));
+        let middleware = Arc::new(Middleware::new(&server(), origins, request_log, &Lifecycle::default(), routes));
         for (host, status) in [("127.0.0.1", 200), ("evil.example", 421)] {
             let [got, head] = [Method::GET, Method::HEAD].map(|method| {
                 let request = Request::builder().method(method).uri("/a").header("host", host).body(Body::empty());

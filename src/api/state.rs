@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use axum::http::HeaderMap;
 
 use super::error::ApiError;
+use super::middleware::cors::OriginPolicy;
 use super::middleware::rate;
 use super::request::available_models::AvailableModels;
 use super::request::body::form::FormLimits;
@@ -14,11 +15,11 @@ use super::request::parse::inputs::InputConverter;
 use super::response::converter::PictureConverter;
 use super::response::signature::{ResultUrlBuilder, ResultUrls};
 use super::response::streaming::ResponseOutcomes;
-use crate::admission::{Admission, Permit, Rejection};
+use crate::admission::{Admission, KeyCredential, Permit, Rejection};
 use crate::config::{ApiPolicy, BodyConfig, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
-use crate::model::{Catalogue, ClientId, Clock, Task};
+use crate::model::{Catalogue, ClientId, Clock, Current, Task};
 use crate::webhooks::Webhooks;
 
 /// Services and settings of the handlers.
@@ -44,6 +45,8 @@ pub(super) struct RequestRules {
     edit_limits: FormLimits,
     generation_limits: FormLimits,
     inputs: InputConverter,
+    /// The names of this gateway, among others.
+    origins: Current<OriginPolicy>,
 }
 
 impl RequestRules {
@@ -52,6 +55,7 @@ impl RequestRules {
         api_policy: ApiPolicy,
         bodies: &BodyConfig,
         inputs: InputConverter,
+        origins: Current<OriginPolicy>,
     ) -> Self {
         let limits = |task| FormLimits::new(task, bodies, &catalogue);
         Self {
@@ -60,7 +64,13 @@ impl RequestRules {
             catalogue,
             api_policy,
             inputs,
+            origins,
         }
+    }
+
+    /// Returns whether the operator lists a host as a name of this gateway.
+    pub(super) fn lists_host(&self, host: &str) -> bool {
+        self.origins.get().lists(host)
     }
 
     /// Returns the limits of a body for this task.
@@ -106,8 +116,8 @@ impl ApiState {
     /// # Errors
     ///
     /// [`ApiError::TooManyWaiting`], or the client's limit of concurrent requests.
-    pub(super) fn admit(&self, client: &ClientId) -> Result<Permit, ApiError> {
-        self.admission.admit(client).map_err(|rejection| match rejection {
+    pub(super) fn admit(&self, client: &ClientId, credential: Arc<KeyCredential>) -> Result<Permit, ApiError> {
+        self.admission.admit(client, credential).map_err(|rejection| match rejection {
             Rejection::TooManyWaiters { retry_after } => ApiError::TooManyWaiting { retry_after },
             Rejection::LimitExceeded(exceeded) => rate::limit_exceeded(exceeded),
         })

@@ -131,7 +131,7 @@ impl Backend {
         let stored = tokio::task::spawn_blocking(move || store.state(now)).await??;
         let admission =
             Admission::new(&config.clients, &stored, &config.server.responses, Arc::clone(&clock) as Arc<_>, metrics);
-        admission.count_past_purchases(&*journal, &catalogue, |_| true).await?;
+        admission.count_past_purchases(&*journal, &catalogue).await?;
 
         // 3. Upstream: what may be sent, and how.
         if let Some(variable) = config.upstream.unused_proxy_variable() {

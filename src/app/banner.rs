@@ -54,6 +54,9 @@ fn account_lines(accounts: &[(&AccountId, Readiness)]) -> String {
         let words = match (known, known.obstacle().map(Obstacle::text)) {
             (_, Some(obstacle)) => format!("CANNOT BUY: {obstacle}"),
             (Readiness::Unasked, None) => "no answer yet; the status page and the log will say".to_owned(),
+            (Readiness::Unclear, None) => {
+                "the upstream did not say whether it accepts its key; the first purchase will show".to_owned()
+            }
             (_, None) => "the upstream accepts its key".to_owned(),
         };
         format!("  account      {account}: {words}\n")
@@ -96,17 +99,25 @@ fn edit_command(program: &Path, sample: &Path, client: &str) -> String {
 
 pub(super) fn simulator(address: SocketAddr, keys: &[String]) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("gptproto-gateway"));
+    let key = keys.first().map_or("", String::as_str);
+    // Without a file and in a folder of its own: what is configured for the service would not fit, and simulated pictures do
+    // not belong among paid ones.
     println!(
         "gptproto-gateway {version}, GPTProto simulator\n\n  \
            API          http://{address}/api/v3/... and /v1/images/...\n  \
            key          {keys}\n  \
            control      http://{address}/_simulator/counters, /_simulator/refusals, /_simulator/scenario, /_simulator/faults\n\n\
+         Buy a simulated picture in another terminal:\n\n  \
+           curl http://{address}/api/v3/openai/gpt-image-2/text-to-image -H {authorization} \\\n    \
+             -H 'content-type: application/json' -d '{{\"prompt\": \"a lighthouse\"}}'\n\n\
          Start a gateway on it in another terminal, with the client key {CLIENT_KEY}:\n\n  \
            GPTPROTO_API_KEY={key} GATEWAY_UPSTREAM__BASE_URL=http://{address} \\\n    \
-             GATEWAY_CLIENT_KEYS=me:{CLIENT_KEY} {program} serve\n",
+             GATEWAY_CLIENT_KEYS=me:{CLIENT_KEY} GATEWAY_STORAGE__DIRECTORY=./simulated \\\n    \
+             {program} serve --config /dev/null\n",
         version = env!("CARGO_PKG_VERSION"),
         keys = keys.join(", "),
-        key = quoted(keys.first().map_or("", String::as_str)),
+        authorization = quoted(&format!("authorization: Bearer {key}")),
+        key = quoted(key),
         program = quoted(&program.to_string_lossy()),
     );
 }
@@ -121,11 +132,13 @@ mod tests {
     #[test]
     fn each_account_has_a_line_that_says_whether_it_can_buy() {
         let (one, two) = (AccountId("one".into()), AccountId("two".into()));
-        let lines = account_lines(&[(&one, Readiness::Ready), (&two, Readiness::KeyRefused)]);
+        let lines =
+            account_lines(&[(&one, Readiness::Ready), (&two, Readiness::KeyRefused), (&one, Readiness::Unclear)]);
         assert_eq!(
             lines,
             "  account      one: the upstream accepts its key\n  \
-               account      two: CANNOT BUY: the upstream refuses the key; replace it\n"
+               account      two: CANNOT BUY: the upstream refuses the key; replace it\n  \
+               account      one: the upstream did not say whether it accepts its key; the first purchase will show\n"
         );
     }
 

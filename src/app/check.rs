@@ -1,10 +1,13 @@
 //! `check`: diagnoses a deployment, without spending anything unless `--live` is given.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backend::learned::FORMAT_STATE;
+use super::simulator::{RunningSimulator, SIMULATOR_KEY};
 use crate::config::Config;
-use crate::storage::{self, DataDirectory, DataDirectoryError};
+use crate::simulator::Profile;
+use crate::storage::{self, DataDirectory, DataDirectoryError, DirectoryState};
 use crate::upstream::GptProto;
 
 mod args;
@@ -12,6 +15,7 @@ mod deployment;
 mod dns;
 mod fields;
 mod live;
+mod ports;
 mod report;
 mod service;
 
@@ -31,12 +35,24 @@ pub enum CheckError {
     Failed(anyhow::Error),
 }
 
-/// Checks configuration, folders, keys, clock and the service; with `--live` it buys.
+/// Checks configuration, folders, ports, keys, clock and the service; with `--live` it buys. The service of the sandbox is a
+/// simulator that runs meanwhile.
 ///
 /// # Errors
 ///
 /// [`CheckError`]; nothing was bought.
-pub async fn check(config: &Config, arguments: &CheckArguments) -> Result<Report, CheckError> {
+pub async fn check(config: &Config, arguments: &CheckArguments, sandbox: bool) -> Result<Report, CheckError> {
+    if !sandbox {
+        return check_deployment(config, arguments).await;
+    }
+    let simulator = RunningSimulator::for_sandbox(Profile::Documented).await.map_err(CheckError::Failed)?;
+    let config = config.clone().sandboxed(simulator.address, SIMULATOR_KEY);
+    let checked = check_deployment(&config, arguments).await;
+    simulator.stop(Duration::ZERO).await;
+    checked
+}
+
+async fn check_deployment(config: &Config, arguments: &CheckArguments) -> Result<Report, CheckError> {
     let mut report = Report::default();
     let plan = if arguments.live { Some(planned(config, arguments)?) } else { None };
     let mut section = Section::default();
@@ -56,6 +72,10 @@ pub async fn check(config: &Config, arguments: &CheckArguments) -> Result<Report
         }
     }
     let can_serve = section.worst() < Verdict::Fault;
+    // A port in use does not keep a picture from being bought.
+    if !arguments.without_ports {
+        ports::check(config, deployment::is_storage_in_use(config), &mut section).await;
+    }
     report.add(section);
     if let Some(plan) = plan.filter(|_| can_serve) {
         live::check(config, &plan, &mut report).await.map_err(CheckError::Failed)?;
@@ -91,7 +111,7 @@ fn planned(config: &Config, arguments: &CheckArguments) -> Result<live::Plan, Ch
 
 /// Fails when a gateway runs on the data directory: it alone may write the journal.
 fn refuse_in_use(config: &Config) -> Result<(), CheckError> {
-    match DataDirectory::open(&config.storage.directory) {
+    match DataDirectory::inspect(&config.storage.directory) {
         Err(error @ DataDirectoryError::InUse(_)) => Err(CheckError::Usage(format!(
             "{error}; stop it first, or check with another storage.directory. Nothing was bought"
         ))),
@@ -102,6 +122,9 @@ fn refuse_in_use(config: &Config) -> Result<(), CheckError> {
 /// Drops what is known about request formats.
 fn forget(config: &Config) -> Result<Row, CheckError> {
     refuse_in_use(config)?;
+    if let Ok(DirectoryState::Missing) = DataDirectory::inspect(&config.storage.directory) {
+        return Ok(Row::good("formats", "nothing was known about request formats"));
+    }
     let forgotten = storage::open_state(&config.storage)
         .map_err(|error| error.to_string())
         .and_then(|state| state.remove(FORMAT_STATE).map_err(|error| error.to_string()));

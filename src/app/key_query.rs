@@ -30,15 +30,19 @@ pub(super) async fn ask_about_key(upstream: &GptProto, account: &AccountId) -> K
     if let Some(page) = answer.edge_refusal() {
         return KeyAnswer::EdgeRefused(page);
     }
-    match answer.status {
-        200..=299 => KeyAnswer::Accepted(answer, AuthStyle::Bearer),
-        401 | 403 => {
+    match answer.told_status() {
+        Some(200..=299) => KeyAnswer::Accepted(answer, AuthStyle::Bearer),
+        Some(status @ (401 | 403)) => {
             let raw = upstream.query(account, AuthStyle::Raw, MODELS, None).await;
-            match raw.ok().filter(QueryAnswer::is_success) {
+            match raw.ok().filter(|raw| matches!(raw.told_status(), Some(200..=299))) {
                 Some(raw) => KeyAnswer::Accepted(raw, AuthStyle::Raw),
-                None => KeyAnswer::Refused(answer.message().unwrap_or_else(|| format!("HTTP {}", answer.status))),
+                None => KeyAnswer::Refused(answer.message().unwrap_or_else(|| format!("HTTP {status}"))),
             }
         }
-        status => KeyAnswer::Unclear(status),
+        Some(status) => KeyAnswer::Unclear(status),
+        None => KeyAnswer::Unreachable(format!(
+            "what answers is not the image service but a proxy or a login page of the network (HTTP {})",
+            answer.status
+        )),
     }
 }

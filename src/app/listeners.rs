@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::{
-    Config, Environment, ListenAddresses, ResolvedAddress, ServerConfig, UpstreamConfig, WebhooksConfig,
+    self, Config, Environment, ListenAddresses, ResolvedAddress, ServerConfig, UpstreamConfig, WebhooksConfig,
 };
 use crate::lifecycle::inherited::InheritedListener;
 use crate::lifecycle::{InheritedError, InheritedListeners, Lifecycle};
@@ -195,17 +195,26 @@ async fn bind_all(listen: &ListenAddresses, setting: &str) -> anyhow::Result<Vec
 /// Binds one address, with the options of [`TcpListener::bind`]. On every IPv6 address it receives IPv4 connections too,
 /// whatever the system's default is, so that no other program can have them.
 fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
+    bound_socket(address)?.listen(PENDING_CONNECTIONS_MAX)
+}
+
+/// Fails as binding the address would, and does not listen on it.
+pub(super) fn can_bind(address: SocketAddr) -> std::io::Result<()> {
+    bound_socket(address).map(drop)
+}
+
+fn bound_socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     socket.bind(address)?;
-    socket.listen(PENDING_CONNECTIONS_MAX)
+    Ok(socket)
 }
 
 /// Returns whether the machine has no address of this family.
-fn is_missing(error: &std::io::Error) -> bool {
+pub(super) fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(ADDRESS_FAMILY_UNSUPPORTED)
 }
@@ -294,7 +303,17 @@ pub(super) fn descriptor_demand(config: &Config, sandbox: bool) -> DescriptorDem
     }
 }
 
-/// Divides the descriptors of the process, and logs a warning when fewer connections are possible than configured.
+/// Fewer connections than this are too few for a gateway that serves more than one machine.
+const CONNECTIONS_ENOUGH: usize = 1_000;
+
+/// Returns whether fewer connections than configured matter: where their number was chosen, or few are left. The default is
+/// more than most systems allow, and than most deployments have.
+pub(super) fn has_too_few(shares: &DescriptorShares, demand: &DescriptorDemand) -> bool {
+    let is_chosen = demand.connections != config::connections_max_default();
+    shares.connections < demand.connections && (is_chosen || shares.connections < CONNECTIONS_ENOUGH)
+}
+
+/// Divides the descriptors of the process, and logs a warning when that leaves too few connections.
 ///
 /// # Errors
 ///
@@ -305,7 +324,7 @@ pub(super) fn divide_descriptors(demand: DescriptorDemand) -> Result<DescriptorS
     let open = descriptors::open().unwrap_or(USUALLY_OPEN);
     let shares = descriptors::divide(descriptors::limit(), open, demand)?;
     let DescriptorShares { limit, connections, .. } = shares;
-    if connections < demand.connections {
+    if has_too_few(&shares, &demand) {
         tracing::warn!(
             limit,
             connections,

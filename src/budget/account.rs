@@ -52,6 +52,12 @@ pub(super) struct Account {
     pub(super) known: KnownReadiness,
 }
 
+/// Returns the submits per minute that leave the polls their share of all calls.
+fn submits_per_minute_max(config: &AccountConfig, upstream: &UpstreamConfig) -> NonZeroU32 {
+    let share = NonZeroU32::new(config.requests_per_minute.get() * (100 - upstream.poll_share_percent) / 100);
+    config.submits_per_minute.min(share.unwrap_or(NonZeroU32::MIN))
+}
+
 impl Account {
     pub(super) fn new(
         config: &AccountConfig,
@@ -60,8 +66,7 @@ impl Account {
         now: Instant,
     ) -> Self {
         let requests = config.requests_per_minute;
-        let share = NonZeroU32::new(requests.get() * (100 - upstream.poll_share_percent) / 100);
-        let submits_per_minute_max = config.submits_per_minute.min(share.unwrap_or(NonZeroU32::MIN));
+        let submits_per_minute_max = submits_per_minute_max(config, upstream);
         let concurrency_max = config.concurrent_predictions.get();
         let bounds = Bounds {
             submits_per_minute: f64::from(submits_per_minute_max.get()),
@@ -87,6 +92,16 @@ impl Account {
             cooldowns: Cooldowns::new(upstream.account_cooldown_max, upstream.pushback, upstream.pushback_max),
             known: KnownReadiness::default(),
         }
+    }
+
+    /// Changes the configured upper bounds, of which a lower one ends nothing that is in flight. Rates that change begin with a
+    /// full burst.
+    pub(super) fn set_bounds(&mut self, config: &AccountConfig, upstream: &UpstreamConfig) {
+        let (submits, requests) = (submits_per_minute_max(config, upstream), config.requests_per_minute);
+        self.rates.change(submits, requests, upstream.burst);
+        self.submits_per_minute_max = submits;
+        self.concurrency_max = config.concurrent_predictions.get();
+        self.submit_limit.set_bounds(f64::from(submits.get()), self.concurrency_max);
     }
 
     /// Forgets what the account has taught: limits, cooldowns, the mean time in flight. A pause that the upstream has asked for

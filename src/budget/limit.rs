@@ -100,6 +100,13 @@ pub(super) fn forget(of: &mut AdaptiveLimit, now: Instant) {
     }
 }
 
+/// Changes the configured bounds; what was learned and what is under way go on below them.
+pub(super) fn set_bounds(of: &mut AdaptiveLimit, bounds: Bounds) {
+    of.bounds = bounds;
+    learned_limit::set_bounds(&mut of.limits.concurrency, bounds);
+    learned_limit::set_bounds(&mut of.limits.rate, bounds);
+}
+
 /// The state machine for the submits of one account.
 #[derive(Clone, Debug)]
 pub(super) struct AdaptiveLimit {

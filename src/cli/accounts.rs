@@ -1,5 +1,7 @@
 //! `accounts` and `reload`: decisions about a gateway that may be running.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 
 use super::store::{CommandError, StoredGateway, notice};
@@ -7,7 +9,7 @@ use crate::app;
 use crate::config::Config;
 use crate::ledger::table::table;
 use crate::model::{AccountId, Clock, SystemClock};
-use crate::storage::clients::{Change, Command};
+use crate::storage::clients::{Change, Command, StoredClients};
 
 /// What to do with the accounts at the upstream.
 #[derive(Debug, Subcommand)]
@@ -44,8 +46,11 @@ pub fn accounts(config: &Config, sandbox: bool, command: &AccountsCommand) -> Re
     let gateway = StoredGateway::open(config, sandbox)?;
     match command {
         AccountsCommand::List { json } => {
-            let paused = gateway.store.state(SystemClock.now())?.paused_accounts;
-            let accounts = config.accounts.iter().map(|account| (account.id.to_string(), paused.contains(&account.id)));
+            let stored = gateway.store.state(SystemClock.now())?;
+            let accounts = names(config, &stored).into_iter().map(|account| {
+                let paused = stored.paused_accounts.contains(&account);
+                (account.to_string(), paused)
+            });
             if *json {
                 let data: Vec<_> = accounts
                     .map(|(name, paused)| serde_json::json!({ "object": "account", "name": name, "paused": paused }))
@@ -57,17 +62,17 @@ pub fn accounts(config: &Config, sandbox: bool, command: &AccountsCommand) -> Re
             Ok(table(&rows, &[]))
         }
         AccountsCommand::Pause { account } => {
-            let account = known(config, sandbox, account)?;
+            let account = known(config, &gateway, account)?;
             gateway.change(&Change::PauseAccount(account.clone()))?;
             Ok(format!("{account} is paused: nothing is bought with it. {}\n", notice(&gateway)))
         }
         AccountsCommand::Resume { account } => {
-            let account = known(config, sandbox, account)?;
+            let account = known(config, &gateway, account)?;
             gateway.change(&Change::ResumeAccount(account.clone()))?;
             Ok(format!("{account} is in use. {}\n", notice(&gateway)))
         }
         AccountsCommand::Forget { account } => {
-            let account = known(config, sandbox, account)?;
+            let account = known(config, &gateway, account)?;
             if gateway.has_gateway() {
                 gateway.execute(Command::ForgetAccount(account.clone()))?;
             } else {
@@ -85,17 +90,21 @@ pub fn accounts(config: &Config, sandbox: bool, command: &AccountsCommand) -> Re
     }
 }
 
+/// Returns the accounts of this configuration, and of the gateway's: its keys may be in an environment of its own.
+fn names(config: &Config, stored: &StoredClients) -> BTreeSet<AccountId> {
+    config.accounts.iter().map(|account| account.id.clone()).chain(stored.configured.accounts.iter().cloned()).collect()
+}
+
 /// Returns the account of this name.
-fn known(config: &Config, sandbox: bool, name: &str) -> Result<AccountId, CommandError> {
-    let found = config.accounts.iter().find(|account| *account.id.0 == *name).map(|account| account.id.clone());
-    if sandbox && name == "default" {
-        return Ok(AccountId("default".into()));
+fn known(config: &Config, gateway: &StoredGateway, name: &str) -> Result<AccountId, CommandError> {
+    let names = names(config, &gateway.store.state(SystemClock.now())?);
+    let account = AccountId(name.into());
+    if names.contains(&account) {
+        return Ok(account);
     }
     // A key in the place of its name is not repeated.
-    let names: Vec<String> = config.accounts.iter().map(|account| account.id.to_string()).collect();
-    found.ok_or_else(|| {
-        CommandError::new(format!("the configuration has no account of this name; it has: {}", names.join(", ")))
-    })
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    Err(CommandError::new(format!("the configuration has no account of this name; it has: {}", names.join(", "))))
 }
 
 /// Has a gateway that runs read its configuration again. Returns the text for standard output.

@@ -7,12 +7,12 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::store::{CommandError, StoredGateway, notice};
-use crate::admin::{ENDED_LISTED, KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_expiry, parse_grace};
+use crate::admin::{KeyProblem, KeyRules, KeyTerms, KeyView, list_keys, parse_expiry, parse_grace};
 use crate::admission::{Spent, spent_by_client, start_of_month};
 use crate::config::{Config, LimitPatch, Secret, mint_key};
 use crate::ledger::table::table;
 use crate::model::{ClientId, Clock, SystemClock, Timestamp};
-use crate::storage::clients::{Change, StoredClients};
+use crate::storage::clients::{self, Change, ClientPatch, ClientStoreError, StoredClients, kept_since};
 use crate::storage::journal::open_ledger;
 
 /// What to do with client keys.
@@ -21,7 +21,7 @@ pub enum KeysCommand {
     /// Create a client with a key, and print the key once
     ///
     /// A gateway that runs accepts it within a second. Where there is no storage folder yet, the key is printed with the lines
-    /// for the configuration instead, as with --print-only.
+    /// for the configuration instead, as with --print-only: then its limits are in these lines.
     New(NewKeyArguments),
     /// List keys with their limits, when they were used last and what their clients spent
     List {
@@ -58,7 +58,10 @@ pub enum KeysCommand {
     Revoke {
         /// The key's id, or the name of its client
         key: String,
-        /// Print one JSON object
+        /// Revoke all keys of the client, as there are several after a rotation
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object; with --all, one for each key
         #[arg(long)]
         json: bool,
     },
@@ -84,26 +87,26 @@ pub struct NewKeyArguments {
 #[derive(Args, Debug, Default)]
 pub struct TermArguments {
     /// Requests per minute; 0: no limit; default: as [limits] says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     requests_per_minute: Option<String>,
     /// Requests at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     requests_at_once: Option<String>,
     /// Predictions at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     predictions_at_once: Option<String>,
     /// Pictures per day (UTC)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pictures_per_day: Option<String>,
     /// US dollars per day (UTC)
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     usd_per_day: Option<String>,
     /// US dollars per month (UTC)
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     usd_per_month: Option<String>,
-    /// Share of a contended queue, relative to other clients
-    #[arg(long, value_name = "WEIGHT")]
-    weight: Option<f64>,
+    /// Share of a contended queue, relative to other clients; default: 1
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    weight: Option<String>,
     /// Models that it may use, with commas; all: every model
     #[arg(long, value_name = "MODELS")]
     models: Option<String>,
@@ -137,11 +140,12 @@ impl TermArguments {
             usd_per_day: limit("--usd-per-day", self.usd_per_day.as_deref())?,
             usd_per_month: limit("--usd-per-month", self.usd_per_month.as_deref())?,
         };
-        Ok(KeyTerms { limits, weight: self.weight, models, expires: expires.transpose()? })
+        let weight = limit("--weight", self.weight.as_deref())?;
+        Ok(KeyTerms { limits, weight, models, expires: expires.transpose()? })
     }
 }
 
-/// Reads a limit, where `default` is that of the configuration.
+/// Reads a limit or a weight, of which `default` is that of the configuration.
 #[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 fn limit<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<Option<T>>, CommandError> {
     match text {
@@ -159,8 +163,9 @@ fn limit<T: std::str::FromStr>(name: &str, text: Option<&str>) -> Result<Option<
 impl From<KeyProblem> for CommandError {
     fn from(problem: KeyProblem) -> Self {
         match problem {
-            KeyProblem::Invalid { .. } => Self::usage(problem),
-            KeyProblem::OfConfiguration(_) | KeyProblem::SeveralKeys(..) | KeyProblem::Store(_) => Self::new(problem),
+            KeyProblem::Invalid { .. } | KeyProblem::NoChange => Self::usage(problem),
+            KeyProblem::SeveralKeys(..) => Self::new(format!("{problem}; `keys revoke --all` revokes all of them")),
+            KeyProblem::OfConfiguration(_) | KeyProblem::Store(_) => Self::new(problem),
         }
     }
 }
@@ -173,14 +178,17 @@ impl From<KeyProblem> for CommandError {
 pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<String, CommandError> {
     let now = SystemClock.now();
     let rules = KeyRules { configured: &config.clients, catalogue: &config.catalogue, now };
-    if let KeysCommand::New(new) = command
-        && (new.print_only || !StoredGateway::journal(config, sandbox).exists())
-    {
-        return print_only(new);
+    if let KeysCommand::New(new) = command {
+        let missing = match clients::open(&StoredGateway::journal(config, sandbox)) {
+            Err(ClientStoreError::Missing(path)) => Some(path),
+            Ok(_) | Err(_) => None,
+        };
+        if new.print_only || missing.is_some() {
+            return print_only(new, rules, missing.as_deref().filter(|_| !new.print_only));
+        }
     }
     let gateway = StoredGateway::open(config, sandbox)?;
-    let since = Timestamp::from_millis(now.millis() - i64::try_from(ENDED_LISTED.as_millis()).unwrap_or(i64::MAX));
-    let stored = gateway.store.state(since)?;
+    let stored = gateway.store.state(kept_since(now))?;
     match command {
         KeysCommand::New(new) => {
             let (change, secret) = rules.create(&new.name, &new.terms.terms(now)?)?;
@@ -196,8 +204,13 @@ pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<Str
             })
         }
         KeysCommand::Set { key, terms, json } => {
-            let key = rules.find(&stored, key)?;
-            gateway.change(&rules.update(key, &terms.terms(now)?)?)?;
+            let terms = terms.terms(now)?;
+            // Limits are those of the client, whichever of its keys is named.
+            let key = match rules.find_all(&stored, key)?[..] {
+                [.., last] if terms.expires.is_none() => last,
+                _ => rules.find(&stored, key)?,
+            };
+            gateway.change(&rules.update(key, &terms)?)?;
             changed_text(config, &gateway, key.id.to_string().as_str(), "changed", *json)
         }
         KeysCommand::Rotate { key, grace, json } => {
@@ -206,26 +219,63 @@ pub fn keys(config: &Config, sandbox: bool, command: &KeysCommand) -> Result<Str
             gateway.change(&change)?;
             new_key_text(config, &gateway, &change, &secret, *json)
         }
-        KeysCommand::Revoke { key, json } => {
-            let key = rules.find(&stored, key)?;
-            gateway.change(&Change::RevokeKey { key: key.id })?;
-            changed_text(config, &gateway, key.id.to_string().as_str(), "revoked", *json)
+        KeysCommand::Revoke { key, all, json } => {
+            let keys = if *all { rules.find_all(&stored, key)? } else { vec![rules.find(&stored, key)?] };
+            let mut text = String::new();
+            for key in keys {
+                gateway.change(&Change::RevokeKey { key: key.id })?;
+                text += &changed_text(config, &gateway, key.id.to_string().as_str(), "revoked", *json)?;
+            }
+            Ok(text)
         }
     }
 }
 
-/// Prints a key with the lines for the configuration.
-fn print_only(new: &NewKeyArguments) -> Result<String, CommandError> {
+/// Prints a key with the lines for the configuration. `missing`: where no storage was found.
+fn print_only(new: &NewKeyArguments, rules: KeyRules<'_>, missing: Option<&str>) -> Result<String, CommandError> {
     let name = &new.name;
+    let terms = new.terms.terms(rules.now)?;
+    let terms = rules.check(&terms)?;
+    if new.terms.expires.as_deref().is_some_and(|expires| expires != "never") {
+        let problem = "--expires needs the storage of a gateway: keys of the configuration do not end by themselves";
+        return Err(CommandError::usage(problem));
+    }
     let minted = mint_key(name, rand::random()).map_err(CommandError::usage)?;
     let (key, digest) = (minted.key.expose(), &minted.digest);
     if new.json {
-        return Ok(json_text(&serde_json::json!({ "name": name, "key": key, "key_digest": digest })));
+        let mut made = serde_json::json!({ "name": name, "key": key, "key_digest": digest });
+        if !terms.is_empty() {
+            made["limits"] = serde_json::json!(terms.limits);
+            made["weight"] = serde_json::json!(terms.weight.flatten());
+            made["models"] = serde_json::json!(terms.models.flatten());
+        }
+        return Ok(json_text(&made));
     }
+    let missing = missing.map_or_else(String::new, |path| {
+        format!(
+            "Nothing was stored: no gateway has run with this storage.directory, there is no journal at {path}.\n\n"
+        )
+    });
+    let lines: String = term_lines(&terms).iter().map(|line| format!("  {line}\n")).collect();
+    let environment = if lines.is_empty() {
+        format!("\nOr, with the key itself, in the environment:\n\n  GATEWAY_CLIENT_KEYS={name}:{key}\n")
+    } else {
+        String::new()
+    };
     Ok(format!(
-        "The key of {name}, shown only once:\n\n  {key}\n\nFor the configuration file:\n\n  [[clients]]\n  name = \"{name}\"\n  \
-         key_digest = \"{digest}\"\n\nOr, with the key itself, in the environment:\n\n  GATEWAY_CLIENT_KEYS={name}:{key}\n"
+        "{missing}The key of {name}, shown only once:\n\n  {key}\n\nFor the configuration file:\n\n  [[clients]]\n  name = \"{name}\"\n  \
+         key_digest = \"{digest}\"\n{lines}{environment}"
     ))
+}
+
+/// Returns the lines of `[[clients]]` for the terms that are not the defaults.
+fn term_lines(terms: &ClientPatch) -> Vec<String> {
+    let limits = serde_json::to_value(terms.limits).unwrap_or_default();
+    let limits = limits.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let limits = limits.map(|(name, value)| format!("{name} = {value}"));
+    let weight = terms.weight.flatten().map(|weight| format!("weight = {weight:?}"));
+    let models = terms.models.clone().flatten().map(|models| format!("models = {:?}", Vec::from_iter(models)));
+    weight.into_iter().chain(models).chain(limits).collect()
 }
 
 fn new_key_text(

@@ -5,9 +5,11 @@
 //! when its connection is lost, and a gateway is asked to accept it as a job (`Prefer: respond-async`) that is followed by its
 //! id. A server that ignores this responds with the pictures themselves, and its requests are never repeated.
 
-use std::path::Path;
 use std::time::Instant;
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::printer::program;
 use crate::config::Environment;
 use crate::ledger::quoted;
 
@@ -24,10 +26,11 @@ mod target;
 mod terminal_key;
 
 pub use arguments::{EditArguments, FetchArguments, GenerateArguments};
+pub(super) use target::base_of;
 
 use arguments::{RequestArguments, ResultArguments, ServerArguments};
 use client::GatewayClient;
-use exit::Failure;
+use exit::{Failure, FailureKind};
 use follow::{Follower, is_id};
 use form::PictureForm;
 use output::Output;
@@ -56,10 +59,10 @@ pub async fn generate(arguments: GenerateArguments, environment: &Environment) -
 
 /// Waits for a job and saves its pictures. Returns the exit code.
 pub async fn fetch(arguments: FetchArguments, environment: &Environment) -> u8 {
-    let FetchArguments { id, result, server } = arguments;
+    let FetchArguments { id, format, result, server } = arguments;
     let command = Command { result: &result, server: &server, environment };
     let prepared = if is_id(&id) {
-        let output = Output::planned(result.output.as_deref(), &id, None, 1, result.force);
+        let output = Output::planned(result.output.as_deref(), &id, format, 1, result.force);
         output.map(|output| {
             let query = output.format().map(|format| format!("?output_format={}", format.name())).unwrap_or_default();
             (Work::Fetch(id, query), output)
@@ -101,7 +104,7 @@ impl Command<'_> {
     }
 
     async fn run(self, prepared: Result<(Work, Output), Failure>) -> u8 {
-        let mut progress = ProgressLine::new();
+        let mut progress = ProgressLine::new(self.environment);
         let ended = match prepared {
             Ok((work, output)) => self.work(work, &output, &mut progress).await,
             Err(failure) => Err(failure),
@@ -126,38 +129,63 @@ impl Command<'_> {
         let started = Instant::now();
         let target = target::resolve(self.server, self.environment)?;
         let client = GatewayClient::connect(target, progress).await?;
-        let hint = self.fetch_hint(&client, output.base());
-        let mut follower = Follower::new(&client, progress, hint.clone());
-        let finished = tokio::select! {
-            finished = follower.finish(&work) => finished,
-            // An error means that signals cannot be received; then Ctrl-C ends the process as usual.
-            Ok(()) = tokio::signal::ctrl_c() => Err(follower.interrupted()),
-        }?;
-        let files = output.write(&finished.pictures).map_err(|problem| finished.unsaved(&problem, &hint))?;
-        Ok(Summary::new(files, finished, started.elapsed()))
+        let ended = self.follow(&client, &work, output, progress, started).await;
+        // What may go on needs its key: a purchase that waits is cancelled when that ends.
+        if !ended.as_ref().is_err_and(|failure| failure.kind == FailureKind::MaybeBought) {
+            client.end_key();
+        }
+        ended
     }
 
-    /// Returns the command that fetches a job, without its id.
-    fn fetch_hint(&self, client: &GatewayClient, output: &Path) -> FetchHint {
-        let arguments = match &self.server.config {
+    async fn follow(
+        &self,
+        client: &GatewayClient,
+        work: &Work,
+        output: &Output,
+        progress: &mut ProgressLine,
+        started: Instant,
+    ) -> Result<Summary, Failure> {
+        let hint = self.fetch_hint(client, output);
+        let mut follower = Follower::new(client, progress, hint.clone());
+        let finished = tokio::select! {
+            finished = follower.finish(work) => finished,
+            () = stop_requested() => Err(follower.interrupted()),
+        }?;
+        let files = output.write(&finished.pictures).map_err(|problem| finished.unsaved(&problem, &hint))?;
+        Ok(Summary::new(files, finished, started.elapsed(), client.is_sandbox()))
+    }
+
+    /// Returns how a job of this command is fetched by another one.
+    fn fetch_hint(&self, client: &GatewayClient, output: &Output) -> FetchHint {
+        let server = match &self.server.config {
             _ if self.server.url.is_some() => format!(" --url {}", quoted(client.base().as_str())),
             Some(config) => format!(" --config {}", quoted(&config.to_string_lossy())),
             None => String::new(),
         };
-        FetchHint { output: quoted(&output.to_string_lossy()), arguments }
+        FetchHint { program: program(self.environment), arguments: format!("{}{server}", output.arguments()) }
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM. Where signals cannot be received, they end the process as usual.
+async fn stop_requested() {
+    let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return std::future::pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 
 /// How a job is fetched with another command.
 #[derive(Clone, Debug)]
 struct FetchHint {
-    output: String,
+    program: String,
     arguments: String,
 }
 
 impl FetchHint {
     /// Returns the command for a job.
     fn command(&self, id: &str) -> String {
-        format!("gptproto-gateway fetch {id} -o {}{}", self.output, self.arguments)
+        format!("{} fetch {id}{}", self.program, self.arguments)
     }
 }

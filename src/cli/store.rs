@@ -39,6 +39,7 @@ impl From<ClientStoreError> for CommandError {
 }
 
 /// The storage of a gateway, as the commands see it.
+#[derive(Debug)]
 pub(super) struct StoredGateway {
     pub(super) store: Arc<dyn ClientStore>,
     pub(super) journal: PathBuf,
@@ -87,7 +88,7 @@ impl StoredGateway {
     ///
     /// [`CommandError`]: nothing was changed.
     pub(super) fn change(&self, change: &Change) -> Result<i64, CommandError> {
-        Ok(self.store.change(change, Actor::CommandLine, SystemClock.now())?)
+        Ok(self.store.change(change, Actor::CommandLine, &|| SystemClock.now())?)
     }
 
     /// Has the gateway that runs carry out a command, and returns how that ended.

@@ -11,7 +11,7 @@ use crate::model::{Catalogue, Digest};
 mod key;
 mod limits;
 
-pub(crate) use key::digest_of_key;
+pub(crate) use key::{KEY_START, digest_of_key};
 pub use key::{NewKey, mint_key};
 pub(super) use limits::LimitsSection;
 pub(crate) use limits::{ClientLimits, LimitOverrides, LimitPatch, check_weight};

@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_filter_that_cannot_be_parsed_is_refused() {
         let error = refusal("[log]\nrequests = \"some\"", &[]);
-        assert!(error.contains("log.requests must be one of \"all\", \"no_hits\", \"errors\", \"off\""), "{error}");
+        assert!(error.contains("log.requests: must be one of \"all\", \"no_hits\", \"errors\", \"off\""), "{error}");
         assert!(refusal("[log]\nfilter = \"gptproto=loud\"", &[]).starts_with("log.filter: "));
     }
 }

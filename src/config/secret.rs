@@ -73,6 +73,17 @@ pub(super) fn from_environment(
     }
 }
 
+/// Says where [`from_environment`] finds a secret; `None` where it is not set.
+pub(super) fn source(environment: &Environment, name: &str, configured_file: Option<&Path>) -> Option<String> {
+    let value = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    if value(name).is_some() {
+        return Some("set by the variable".to_owned());
+    }
+    let named = value(&format!("{name}_FILE")).map(|file| format!("in the file {file} ({name}_FILE)"));
+    let named = named.or_else(|| configured_file.map(|file| format!("in the file {}", file.display())));
+    named.or_else(|| credential(environment, name).map(|file| format!("in the credential {}", file.display())))
+}
+
 /// Reads the secret called `name` from a file, without the byte order mark and the white space around it.
 ///
 /// # Errors
@@ -323,6 +334,8 @@ mod tests {
             error.contains("gptproto-api-key") && error.contains("quotes") && !error.contains("hunter2"),
             "{error}"
         );
+        let shown = source(&environment, "GPTPROTO_API_KEY", None).unwrap();
+        assert!(shown.starts_with("in the credential ") && shown.ends_with("/gptproto-api-key"), "{shown}");
         assert_eq!(found_credentials(&environment), [directory.path().join("gptproto-api-key")]);
     }
 }

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_unknown_mode_is_refused() {
-        assert!(refusal("[cache]\nmode = \"perhaps\"", &[]).contains("cache.mode must be \"on\" or \"off\""));
+        assert!(refusal("[cache]\nmode = \"perhaps\"", &[]).contains("cache.mode: must be \"on\" or \"off\""));
     }
 
     #[test]

@@ -61,6 +61,14 @@ pub(crate) struct SigningSecret {
     text: Secret,
 }
 
+impl WebhooksConfig {
+    /// Returns whether events are signed with the same secret as by another configuration.
+    pub(crate) fn has_same_secret(&self, other: &Self) -> bool {
+        let secret = |config: &Self| config.allowed.as_ref().map(|allowed| allowed.secret.expose());
+        secret(self) == secret(other)
+    }
+}
+
 impl SigningSecret {
     fn new(text: Secret) -> Result<Self, Error> {
         let secret = Self { text };

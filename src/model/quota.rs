@@ -29,6 +29,11 @@ pub(crate) trait Quotas: Send + Sync + fmt::Debug {
     fn adopt(&self, client: &ClientId, expense: CostEstimate) -> Box<dyn QuotaHold>;
 }
 
+/// What a client has proved with that it is one. It may end before what was begun with it.
+pub(crate) trait Credential: Send + Sync + fmt::Debug {
+    fn is_valid(&self) -> bool;
+}
+
 /// The reservation of one job. Dropping it releases what was not settled.
 pub(crate) trait QuotaHold: Send + Sync + fmt::Debug {
     /// Replaces the part of one purchase by its actual pictures and cost, when the purchase has ended.

@@ -24,7 +24,7 @@ pub fn probe(listen: &[SocketAddr]) -> Result<(), String> {
         // An address that does not answer leaves time for those after it.
         let others = u32::try_from(listen.len() - position).unwrap_or(u32::MAX);
         let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / others;
-        match ask(address, until) {
+        match ask(address, "/readyz", until) {
             Ok(answer) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
             Ok(answer) if answer.starts_with("HTTP/1.") => {
                 let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
@@ -37,8 +37,12 @@ pub fn probe(listen: &[SocketAddr]) -> Result<(), String> {
     Err(problem)
 }
 
-/// Returns the answer of an address, or the beginning of it.
-fn ask(address: SocketAddr, until: Instant) -> std::io::Result<String> {
+/// Returns the answer of an address, or the beginning of it. Blocks.
+///
+/// # Errors
+///
+/// When nothing answers in time.
+pub(crate) fn ask(address: SocketAddr, path: &str, until: Instant) -> std::io::Result<String> {
     let left = || {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok::<_, std::io::Error>(left) }
@@ -46,7 +50,7 @@ fn ask(address: SocketAddr, until: Instant) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, left()?)?;
     stream.set_write_timeout(Some(left()?))?;
     // In one write: a program that answers to its beginning and closes would break the rest.
-    stream.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
     while answer.len() < PROBE_BYTES_MAX {

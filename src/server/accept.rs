@@ -3,7 +3,7 @@
 //!
 //! A connection over a limit gets a short response where that costs nearly nothing: over plain HTTP/1.1, a few of them at a
 //! time are answered after they have sent a request, and closed within two seconds. All others, and those over TLS, are closed
-//! without a response.
+//! without a response. Plain HTTP where TLS is expected is answered within the time of a handshake, and closed.
 //!
 //! Three responses come from the HTTP library and have no body, because what the library cannot parse never becomes a request
 //! (hyper 1.12, `Http1Transaction::on_error`): 400 to what is not HTTP, 431 to too many headers or too many bytes of them, 414
@@ -39,7 +39,7 @@ use tower::ServiceExt;
 use super::connection::{ConnectionHandle, FlushTrackedStream};
 use super::connection_limiter::{ConnectionLimiter, ExceededLimit};
 use super::limits::ConnectionLimits;
-use super::listener::{AcceptedStream, Listener, Peer, Socket};
+use super::listener::{AcceptedStream, Handshake, Listener, Peer, Socket};
 use super::metrics::ConnectionMetrics;
 use super::timers::body::TrackedBody;
 use super::timers::{CloseReason, ConnectionTimers};
@@ -84,13 +84,15 @@ fn local(router: Router, lifecycle: Lifecycle) -> HttpServer {
     }
 }
 
-/// What a connection over a limit is sent: whole HTTP/1.1 responses, head and body, that close the connection.
+/// What a connection that is refused is sent: whole HTTP/1.1 responses, head and body, that close the connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refusals {
     /// All slots of the listener are taken.
     pub(crate) connections: Bytes,
     /// All slots of one address are taken.
     pub(crate) per_address: Bytes,
+    /// The client speaks plain HTTP, and the listener TLS.
+    pub(crate) plain_http: Bytes,
 }
 
 /// What answers the requests of a listener.
@@ -192,22 +194,14 @@ impl HttpServer {
             ExceededLimit::PerAddress => self.refusals.per_address.clone(),
         };
         self.lifecycle.spawn("refusal", async move {
-            let mut unread = [0; 4096];
             // A response before the request is an error to some clients.
-            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read(&mut unread)).await;
-            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, async {
-                stream.write_all(&refusal).await?;
-                stream.shutdown().await?;
-                // A socket that is closed with unread bytes discards the response.
-                while stream.read(&mut unread).await? > 0 {}
-                io::Result::Ok(())
-            })
-            .await;
+            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read(&mut [0; 4096])).await;
+            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, send_refusal(stream, &refusal)).await;
             drop(permit);
         });
     }
 
-    /// Performs the TLS handshake where the listener has TLS; `None` when it failed.
+    /// Performs the TLS handshake where the listener has TLS; `None` when it failed, or the client does not speak TLS.
     async fn handshake(
         &self,
         stream: AcceptedStream,
@@ -215,7 +209,17 @@ impl HttpServer {
         tls: Option<&Tls>,
         timers: &Arc<ConnectionTimers>,
     ) -> Option<Socket> {
-        let handshake = tokio::time::timeout(self.limits.handshake_timeout, stream.handshake(tls, timers));
+        let handshake = tokio::time::timeout(self.limits.handshake_timeout, async {
+            match stream.handshake(tls, timers).await? {
+                Handshake::Done(socket) => Ok(Some(socket)),
+                Handshake::PlainHttp(stream) => {
+                    self.metrics.plain_http(self.listener_name);
+                    // Its end says nothing: the client has the response, or it has left.
+                    let _ = send_refusal(stream, &self.refusals.plain_http).await;
+                    io::Result::Ok(None)
+                }
+            }
+        });
         let result = tokio::select! {
             biased;
             result = handshake => result,
@@ -225,10 +229,10 @@ impl HttpServer {
             }
         };
         match result {
-            Ok(Ok(socket)) => Some(socket),
+            Ok(Ok(socket)) => socket,
             Ok(Err(error)) => {
                 self.metrics.handshake_failed(self.listener_name);
-                tracing::debug!(?peer, %error, "TLS handshake failed; connection closed");
+                tracing::debug!(%peer, %error, "TLS handshake failed; connection closed");
                 None
             }
             Err(_) => {
@@ -289,7 +293,7 @@ impl HttpServer {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = result {
-            tracing::debug!(?peer, %error, "connection ended with an error");
+            tracing::debug!(%peer, %error, "connection ended with an error");
         }
     }
 
@@ -318,7 +322,7 @@ impl HttpServer {
                 }
                 self.metrics.closed(self.listener_name, reason);
                 if reason != CloseReason::IdleTimeout {
-                    tracing::debug!(?peer, ?reason, "connection closed");
+                    tracing::debug!(%peer, reason = reason.name(), "connection closed");
                     return Ok(());
                 }
                 // No request is in progress: the peer is notified, and the rest of the last response may still be written.
@@ -328,6 +332,15 @@ impl HttpServer {
             connection.as_mut().graceful_shutdown();
         }
     }
+}
+
+/// Writes the response and reads what the client still sends: a socket that is closed with unread bytes discards the response.
+async fn send_refusal(mut stream: TcpStream, response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 4096];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 impl ConnectionLimits {

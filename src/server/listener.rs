@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::timers::ConnectionTimers;
 use super::timers::stream::TimedStream;
-use super::tls::Tls;
+use super::tls::{Tls, is_plain_http};
 
 /// A bound source of connections.
 #[derive(Debug)]
@@ -32,6 +32,15 @@ pub(crate) enum Peer {
     Network(SocketAddr),
     /// A program of this machine that may open the Unix socket. No web page can make a browser do that.
     Local,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Local => f.write_str("the Unix socket"),
+        }
+    }
 }
 
 /// A connection before any TLS handshake.
@@ -68,16 +77,25 @@ impl AcceptedStream {
     /// # Errors
     ///
     /// When the handshake fails.
-    pub(super) async fn handshake(self, tls: Option<&Tls>, timers: &Arc<ConnectionTimers>) -> io::Result<Socket> {
+    pub(super) async fn handshake(self, tls: Option<&Tls>, timers: &Arc<ConnectionTimers>) -> io::Result<Handshake> {
         let timers = Arc::clone(timers);
-        Ok(match (self, tls) {
+        Ok(Handshake::Done(match (self, tls) {
             (Self::Tcp(stream), None) => Socket::Tcp(TimedStream::new(stream, timers)),
+            (Self::Tcp(stream), Some(_)) if is_plain_http(&stream).await? => return Ok(Handshake::PlainHttp(stream)),
             (Self::Tcp(stream), Some(tls)) => {
                 Socket::Tls(Box::new(tls.accept(TimedStream::new(stream, timers)).await?))
             }
             (Self::Unix(stream), _) => Socket::Unix(TimedStream::new(stream, timers)),
-        })
+        }))
     }
+}
+
+/// How a connection began.
+#[derive(Debug)]
+pub(super) enum Handshake {
+    Done(Socket),
+    /// The client speaks plain HTTP where TLS is expected. Nothing has been read from it.
+    PlainHttp(TcpStream),
 }
 
 /// A connection that carries HTTP. One type for all three, so that the HTTP library is compiled once.

@@ -121,6 +121,10 @@ impl ConnectionMetrics {
         self.families.closed.get_or_create(&ReasonLabels { listener, reason: "tls_error" }).inc();
     }
 
+    pub(super) fn plain_http(&self, listener: &'static str) {
+        self.families.closed.get_or_create(&ReasonLabels { listener, reason: "plain_http" }).inc();
+    }
+
     pub(super) fn handshake_timed_out(&self, listener: &'static str) {
         self.families.closed.get_or_create(&ReasonLabels { listener, reason: "tls_handshake_timeout_s" }).inc();
     }

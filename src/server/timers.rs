@@ -46,6 +46,18 @@ pub(super) enum CloseReason {
     Evicted,
 }
 
+impl CloseReason {
+    /// Returns what a log line calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::HeaderTimeout => "header timeout",
+            Self::IdleTimeout => "idle timeout",
+            Self::WriteTimeout => "write timeout",
+            Self::Evicted => "another connection needs its slot",
+        }
+    }
+}
+
 /// What one connection waits for, and until when.
 #[derive(Debug)]
 pub(super) struct ConnectionTimers {

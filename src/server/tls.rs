@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -118,6 +119,16 @@ impl Tls {
         let config = Arc::clone(&self.shared.config.read().unwrap_or_else(PoisonError::into_inner));
         TlsAcceptor::from(config).accept(stream).await
     }
+}
+
+/// Returns whether a client begins with the name of an HTTP method, once its first byte has arrived. TLS begins with 0x16.
+///
+/// # Errors
+///
+/// The socket's.
+pub(super) async fn is_plain_http(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? == 1 && first[0].is_ascii_alphabetic())
 }
 
 /// Runs `work` on a thread that may block.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{LimitOverrides, LimitPatch};
 use crate::model::{AccountId, ClientId, Digest, KeyId, Timestamp};
@@ -14,6 +15,14 @@ mod sqlite;
 
 /// The most keys that may be valid at a time.
 pub(crate) const KEYS_MAX: usize = 10_000;
+
+/// How long a key that has ended is kept, and listed.
+const ENDED_KEPT: Duration = Duration::from_hours(24 * 30);
+
+/// Returns the time since which keys that have ended are kept.
+pub(crate) fn kept_since(now: Timestamp) -> Timestamp {
+    Timestamp::from_millis(now.millis() - i64::try_from(ENDED_KEPT.as_millis()).unwrap_or(i64::MAX))
+}
 
 /// Opens the clients in the journal's database at `path`, which must exist. A gateway may have it open.
 ///
@@ -50,12 +59,20 @@ pub(crate) trait ClientStore: Send + Sync + std::fmt::Debug {
     /// [`ClientStoreError::Storage`].
     fn state(&self, since: Timestamp) -> Result<StoredClients, ClientStoreError>;
 
-    /// Makes a change and writes it into the audit, durably, or neither. Returns the number of its line.
+    /// Makes a change and writes it into the audit, durably, or neither. Returns the number of its line, or of a command. `now` is
+    /// asked when no other change can come in between.
     ///
     /// # Errors
     ///
     /// [`ClientStoreError`], also when the change contradicts what is stored.
-    fn change(&self, change: &Change, actor: Actor, at: Timestamp) -> Result<i64, ClientStoreError>;
+    fn change(&self, change: &Change, actor: Actor, now: &dyn Fn() -> Timestamp) -> Result<i64, ClientStoreError>;
+
+    /// Replaces the names of the configuration. It is no change: the revision and the audit stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientStoreError::Storage`].
+    fn set_configured(&self, names: &ConfiguredNames) -> Result<(), ClientStoreError>;
 
     /// Records when keys were used last. A power cut may lose it.
     ///
@@ -85,6 +102,13 @@ pub(crate) trait ClientStore: Send + Sync + std::fmt::Debug {
     /// [`ClientStoreError::Storage`].
     fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditLine>, ClientStoreError>;
 
+    /// Returns lines of the audit, the oldest first: at most `limit` after the line `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientStoreError::Storage`].
+    fn audit_after(&self, after: i64, limit: usize) -> Result<Vec<AuditLine>, ClientStoreError>;
+
     /// Closes the store. Every later call fails.
     fn close(&self);
 }
@@ -98,8 +122,17 @@ pub(crate) struct StoredClients {
     /// The oldest first.
     pub(crate) keys: Vec<StoredKey>,
     pub(crate) paused_accounts: BTreeSet<AccountId>,
+    pub(crate) configured: ConfiguredNames,
     /// Those that are pending, the oldest first.
     pub(crate) commands: Vec<StoredCommand>,
+}
+
+/// The names in the configuration of the gateway that runs, or ran last. The command line may see another configuration: what
+/// its environment lacks of that of the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConfiguredNames {
+    pub(crate) clients: BTreeSet<ClientId>,
+    pub(crate) accounts: BTreeSet<AccountId>,
 }
 
 /// A client of run time.
@@ -233,7 +266,7 @@ pub(crate) struct StoredCommand {
 #[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) struct ClientPatch {
     pub(crate) limits: LimitPatch,
-    pub(crate) weight: Option<f64>,
+    pub(crate) weight: Option<Option<f64>>,
     pub(crate) models: Option<Option<BTreeSet<String>>>,
 }
 
@@ -244,7 +277,9 @@ impl ClientPatch {
 
     fn apply(&self, client: &mut StoredClient) {
         self.limits.apply(&mut client.limits);
-        client.weight = self.weight.or(client.weight);
+        if let Some(weight) = self.weight {
+            client.weight = weight;
+        }
         if let Some(models) = &self.models {
             client.models.clone_from(models);
         }
@@ -271,6 +306,21 @@ impl Actor {
     }
 }
 
+/// The actions of the audit.
+pub(crate) const ACTIONS: [&str; 11] = [
+    "key.created",
+    "key.changed",
+    "key.rotated",
+    "key.revoked",
+    "account.paused",
+    "account.resumed",
+    "account.forgotten",
+    "purchase.resolved",
+    "configuration.reload_requested",
+    "configuration.reloaded",
+    "configuration.reload_failed",
+];
+
 /// One line of the audit.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AuditLine {
@@ -290,6 +340,8 @@ pub(crate) struct AuditLine {
 pub(crate) enum ClientStoreError {
     #[error("there is no journal at {0}")]
     Missing(String),
+    #[error("{0} is a client of the gateway's configuration, which is changed there: edit it, then reload")]
+    Configured(ClientId),
     #[error("the keys in the journal cannot be used: {0}")]
     Storage(String),
     #[error(

@@ -209,7 +209,7 @@ impl Exchange {
         }
         // While the journal writes, the exchange is not polled: the last byte could not be sent anyway.
         if !commit().await {
-            return Err(not_sent("the purchase could not be recorded in the journal".to_owned()));
+            return Err(not_sent("the purchase was cancelled, or could not be recorded in the journal".to_owned()));
         }
         // Fails when the exchange has ended already; its result says how.
         let _ = gate.open.send(());

@@ -24,6 +24,9 @@ export function fill(element, ...children) {
   element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/** Shortens a text that becomes a name: a screen reader reads names whole. */
+export const short = (text, most = 120) => (text.length > most ? `${text.slice(0, most)}…` : text);
+
 /** Writes an amount of US dollars: "$0.03", "$0.0017", "$12.50". */
 export function dollars(amount) {
   if (typeof amount !== "number" || !Number.isFinite(amount)) return "unknown";

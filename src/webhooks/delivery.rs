@@ -14,7 +14,7 @@ use super::event::{self, Signer};
 use super::metrics::WebhookMetrics;
 use crate::config::{AllowedTargets, WebhooksConfig};
 use crate::lifecycle::Lifecycle;
-use crate::model::{Clock, EventId, JobId, Rng};
+use crate::model::{Clock, Current, EventId, JobId, Rng};
 use crate::storage::Journal;
 use crate::storage::journal::{PendingWebhook, Record, WebhookEnd};
 
@@ -43,13 +43,20 @@ pub(super) struct WebhookSender {
 
 #[derive(Debug)]
 struct Shared {
+    settings: Current<Settings>,
+    parts: Parts,
+}
+
+/// What a reload of the configuration replaces.
+#[derive(Debug)]
+struct Settings {
     http: Client,
-    origins: Vec<Origin>,
-    signer: Signer,
+    /// `None`: the operator allows no origin.
+    allowed: Option<(Vec<Origin>, Signer)>,
     attempts_max: u32,
+    pending_max: usize,
     delays: RetryDelays,
     concurrent: Semaphore,
-    parts: Parts,
 }
 
 /// The delays between attempts.
@@ -66,13 +73,19 @@ enum Attempt {
     Retry,
 }
 
-impl WebhookSender {
+/// An error of the HTTP client with what caused it: its own text says only that sending failed.
+fn with_causes(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+impl Settings {
     /// Builds the HTTP client: no key, no proxy, no redirects. Only the head of a response is read.
     ///
     /// # Errors
     ///
     /// When the TLS roots of the system cannot be read.
-    pub(super) fn new(config: &WebhooksConfig, allowed: &AllowedTargets, parts: Parts) -> Result<Self, reqwest::Error> {
+    fn new(config: &WebhooksConfig) -> Result<Self, reqwest::Error> {
         // Fails harmlessly where the upstream's clients have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
@@ -82,20 +95,55 @@ impl WebhookSender {
             .retry(retry::never())
             .no_proxy()
             .build()?;
-        let shared = Shared {
+        let allowed = config.allowed.as_ref();
+        Ok(Self {
             http,
-            origins: allowed.origins.clone(),
-            signer: Signer::new(&allowed.secret),
+            allowed: allowed.map(|AllowedTargets { origins, secret }| (origins.clone(), Signer::new(secret))),
             attempts_max: config.attempts_max,
+            pending_max: config.pending_max,
             delays: RetryDelays { first: config.retry_delay_min, max: config.retry_delay_max },
             concurrent: Semaphore::new(config.concurrent_max.min(Semaphore::MAX_PERMITS)),
-            parts,
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        })
+    }
+
+    /// Returns what signs the events for a receiver; `None` where the operator does not allow it.
+    fn signer(&self, url: &Url) -> Option<&Signer> {
+        self.allowed.as_ref().filter(|(origins, _)| origins.contains(&url.origin())).map(|(_, signer)| signer)
+    }
+}
+
+impl WebhookSender {
+    /// Builds the sender.
+    ///
+    /// # Errors
+    ///
+    /// When the TLS roots of the system cannot be read.
+    pub(super) fn new(config: &WebhooksConfig, parts: Parts) -> Result<Self, reqwest::Error> {
+        let settings = Current::new(Settings::new(config)?);
+        Ok(Self { shared: Arc::new(Shared { settings, parts }) })
+    }
+
+    /// Uses another configuration from the next attempt on.
+    ///
+    /// # Errors
+    ///
+    /// As [`WebhookSender::new`].
+    pub(super) fn reload(&self, config: &WebhooksConfig) -> Result<(), reqwest::Error> {
+        self.shared.settings.set(Settings::new(config)?);
+        Ok(())
+    }
+
+    /// Returns whether the operator allows any receiver.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.shared.settings.get().allowed.is_some()
     }
 
     pub(super) fn allows(&self, url: &Url) -> bool {
-        self.shared.origins.contains(&url.origin())
+        self.shared.settings.get().signer(url).is_some()
+    }
+
+    pub(super) fn pending_max(&self) -> usize {
+        self.shared.settings.get().pending_max
     }
 
     pub(super) fn metrics(&self) -> &WebhookMetrics {
@@ -122,24 +170,28 @@ impl WebhookSender {
     }
 
     async fn deliver(&self, pending: PendingWebhook) {
-        let Shared { attempts_max, delays, parts: Parts { clock, journal, rng, .. }, .. } = &*self.shared;
+        let Shared { settings, parts: Parts { clock, journal, rng, .. } } = &*self.shared;
         let mut attempts = pending.tries;
         if let Some(due) = pending.due {
             // At most the longest delay, also after that was made shorter.
-            tokio::time::sleep(due.since(journal.running_time()).min(delays.longest())).await;
+            tokio::time::sleep(due.since(journal.running_time()).min(settings.get().delays.longest())).await;
         }
         let end = loop {
-            // Checked before every attempt: an event from an earlier configuration may no longer be allowed.
-            if !self.allows(&pending.webhook.url) {
-                break WebhookEnd::Forbidden;
+            let settings = settings.get();
+            if settings.allowed.is_none() {
+                // It stays pending, until the operator allows receivers again.
+                return;
             }
+            // Checked before every attempt: an event from an earlier configuration may no longer be allowed.
+            let Some(signer) = settings.signer(&pending.webhook.url) else { break WebhookEnd::Forbidden };
             attempts = attempts.saturating_add(1);
-            match self.attempt(&pending, attempts).await {
+            match self.attempt(&settings, signer, &pending, attempts).await {
                 Attempt::Ended(end) => break end,
-                Attempt::Retry if attempts >= *attempts_max => break WebhookEnd::GivenUp,
+                Attempt::Retry if attempts >= settings.attempts_max => break WebhookEnd::GivenUp,
                 Attempt::Retry => {
-                    let delay = delays.after(attempts, rng.fraction());
+                    let delay = settings.delays.after(attempts, rng.fraction());
                     self.journal(Record::WebhookTried { webhook: pending.webhook.id, tries: attempts, delay }).await;
+                    drop(settings);
                     tokio::time::sleep(delay).await;
                 }
             }
@@ -151,18 +203,18 @@ impl WebhookSender {
         self.journal(Record::WebhookEnded { webhook: pending.webhook.id, end, at: clock.now() }).await;
     }
 
-    async fn attempt(&self, pending: &PendingWebhook, attempts: u32) -> Attempt {
+    async fn attempt(&self, settings: &Settings, signer: &Signer, pending: &PendingWebhook, attempts: u32) -> Attempt {
         // Never closed.
-        let _permit = self.shared.concurrent.acquire().await;
+        let _permit = settings.concurrent.acquire().await;
         let id = pending.webhook.id.to_string();
         let body = event::body(pending);
         let now = self.shared.parts.clock.now();
-        let request = self.shared.http.post(pending.webhook.url.clone());
+        let request = settings.http.post(pending.webhook.url.clone());
         let answer = request
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &id)
             .header("webhook-timestamp", now.seconds())
-            .header("webhook-signature", self.shared.signer.sign(&id, now, &body))
+            .header("webhook-signature", signer.sign(&id, now, &body))
             .body(body)
             .send()
             .await;
@@ -176,7 +228,7 @@ impl WebhookSender {
             }
             Err(error) => {
                 let error = error.without_url();
-                tracing::warn!(job = %pending.job, event = %id, to, ?error, attempts, "webhook attempt failed");
+                tracing::warn!(job = %pending.job, event = %id, to, error = %with_causes(&error), attempts, "webhook attempt failed");
                 Attempt::Retry
             }
         };

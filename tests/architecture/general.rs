@@ -27,7 +27,7 @@ find finding finish finished first fixture flag flight float flush flushed follo
 frame framing free from front full function fuzz fuzzing
 gallery gap gate gated gateway gauge generate generated generation generator get global gpt gptproto grace grade grant granted group grouped
 guard
-handle handler handshake hash head header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
+handle handler handshake hash head header healthcheck healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
 http http1 http2 hub hyper
 icon id identical identity idle ids ignored image immediate import in incoming index info inherited init inline injected inner input inspection
 instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
@@ -52,7 +52,7 @@ publication publish published publisher pull pure push put
 quality quantile quantity query queue queued quiet
 random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
 reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect refetch refetched reference refund
-refusal refused register registration registry reject rejected rejection relay release released reload reloaded remainder remaining
+refusal refused register registration registry reject rejected rejection relay release released reload reloadable reloaded remainder remaining
 remote removed render renewal repair repeated replaced replay reply report reporter repository requested requeue required reported
 reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume
 retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
@@ -60,7 +60,7 @@ routes routing row rows rule run runner running runtime
 safe same sample sampler save saved scalar scan scene schedule scheduled scheduler schema scope score screen script search
 seconds secret section seed segment selection semaphore send sender sent sequence serial series serve served server service
 serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short
-show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
+show shutdown sibling side signal signature signed signer signing silent similarity simple simulate single sink size sized skip
 slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split splitter sqlite
 stable stage stale stall stalled stamp standard standing start started startup stat state statement static statistics stats status
 step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject

@@ -84,13 +84,14 @@ async fn without_a_token_the_administration_is_off_and_says_how_it_is_switched_o
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let admin = Admin::new(gateway.operator());
-    for (method, path) in ROUTES.into_iter().chain([(Method::GET, "/admin/web/admin.js")]) {
+    for (method, path) in ROUTES {
         let answer = admin.send(method, path, Value::Null).await;
         answer.is_refused(404, "administration_off");
         assert!(answer.message().contains("GATEWAY_ADMIN_TOKEN"));
     }
     let (status, page) = gateway.page("/admin").await;
     assert!(status == 404 && page.contains("GATEWAY_ADMIN_TOKEN"), "{page}");
+    assert_eq!(admin.get("/admin/web/admin.css").await.status, 200, "what this page looks like");
     assert_eq!(log_in(&gateway.operator(), &gateway.operator(), ADMIN_TOKEN, "").await.status, 404);
 }
 
@@ -262,6 +263,176 @@ async fn no_page_is_shown_in_a_frame_and_hostile_names_are_refused_or_escaped() 
         assert_eq!(answer.header("cache-control"), "no-store");
     }
     println!("{refused} hostile names and paths: all refused");
+}
+
+/// The fields of the first form of the page that changes a key, as it shows them.
+fn shown_fields(page: &str) -> Vec<(String, String)> {
+    let form = page.split("name=action value=update>").nth(1).unwrap().split("</form>").next().unwrap();
+    let attribute = |input: &str, name: &str| {
+        let value = input.split(&format!(" {name}=")).nth(1)?;
+        let value =
+            value.strip_prefix('"').map_or_else(|| value.split([' ', '>']).next(), |quoted| quoted.split('"').next());
+        Some(value.unwrap_or_default().to_owned())
+    };
+    let inputs = form.split("<input").skip(1).map(|input| input.split('>').next().unwrap());
+    let fields: Vec<(String, String)> =
+        inputs.map(|input| (attribute(input, "name").unwrap(), attribute(input, "value").unwrap())).collect();
+    assert!(fields.len() >= 10, "{fields:?}");
+    [vec![("action".to_owned(), "update".to_owned())], fields].concat()
+}
+
+#[tokio::test]
+async fn a_form_changes_only_what_was_changed_in_it() {
+    let limits = [("limits.usd_per_day", "1"), ("limits.requests_per_minute", "100")];
+    let (_upstream, gateway, admin) = administrated(&limits).await;
+    let browser = Browser::logged_in(&gateway.operator(), "").await;
+    let terms = json!({"name": "carol", "limits": {"usd_per_day": 0}, "expires": "30d"});
+    admin.make_with(terms).await;
+    let fields = shown_fields(&browser.page().await);
+    let sent = async |fields: &[(String, String)]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        browser.form(&fields).await
+    };
+    let unchanged = sent(&fields).await;
+    assert!(unchanged.status == 400 && unchanged.text().contains("nothing is to be changed"), "{}", unchanged.text());
+    let mut changed = fields.clone();
+    changed.iter_mut().find(|(name, _)| name == "expires").unwrap().1 = "2030-01-01".to_owned();
+    assert_eq!(sent(&changed).await.status, 200);
+    let listed = &admin.list("/admin/keys").await[2];
+    assert_eq!(
+        (&listed["limits"]["usd_per_day"], &listed["limits"]["requests_per_minute"]),
+        (&Value::Null, &json!(100))
+    );
+    let line = &admin.list("/admin/audit").await[0]["change"];
+    assert_eq!((&line["limits"], line.get("weight")), (&json!({}), None), "{line}");
+    // Emptied: back to the default.
+    changed.iter_mut().find(|(name, _)| name == "usd_per_day").unwrap().1 = String::new();
+    assert_eq!(sent(&changed).await.status, 200);
+    assert_eq!(admin.list("/admin/keys").await[2]["limits"]["usd_per_day"], json!(1.0));
+    let twice = [&changed[..], &[("usd_per_day".to_owned(), "9".to_owned())]].concat();
+    assert!(sent(&twice).await.text().contains("usd_per_day is there twice"));
+    let large = browser.form(&[("action", "create"), ("name", &"a".repeat(80_000))]).await;
+    assert!(large.status == 413 && large.text().contains("larger than 64 KB"), "{}", large.text());
+}
+
+#[tokio::test]
+async fn a_key_that_was_made_is_shown_also_when_nothing_else_can_be_read() {
+    let (_upstream, gateway, admin) = administrated(&[]).await;
+    let browser = Browser::logged_in(&gateway.operator(), "").await;
+    let (journal, away) = (gateway.folder().join("journal.sqlite"), gateway.folder().join("away"));
+    std::fs::rename(&journal, &away).unwrap();
+    let made = browser.form(&[("action", "create"), ("name", "carol")]).await;
+    let page = browser.request(Method::GET, "/admin");
+    let page = Answer::to(page).await;
+    std::fs::rename(&away, &journal).unwrap();
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert!(
+        made.text().contains("class=new-key>sk-gw-") && !made.text().contains("Nothing was changed"),
+        "{}",
+        made.text()
+    );
+    assert!(page.status == 503 && page.text().contains("cannot be used at present"), "{}", page.text());
+    assert!(!page.text().contains("Admin token"), "the session goes on");
+    assert_eq!(admin.list("/admin/keys").await[2]["name"], "carol");
+}
+
+#[tokio::test]
+async fn mistakes_in_a_body_and_in_a_query_name_what_is_wrong_and_what_is_allowed() {
+    let (_upstream, gateway, admin) = administrated(&[]).await;
+    let (id, _) = admin.make_with(json!({"name": "carol", "weight": 3})).await;
+    let (key, rotate) = (format!("/admin/keys/{id}"), format!("/admin/keys/{id}/rotate"));
+    let keys = "/admin/keys".to_owned();
+    let audit = |query: &str| format!("/admin/audit?{query}");
+    let (post, patch, get) = (Method::POST, Method::PATCH, Method::GET);
+    for (method, path, body, param, allowed) in [
+        (&post, &keys, json!({"name": 5}), "name", "must be a text"),
+        (&post, &keys, json!({"name": null}), "name", "must be a text"),
+        (&post, &keys, json!({"name": "x", "expires": true}), "expires", "seconds since the Unix epoch"),
+        (&post, &keys, json!({"name": "x", "expires": 1.5}), "expires", "seconds since the Unix epoch"),
+        (&post, &keys, json!({"name": "x", "expires": 1_827_000_000_000_i64}), "expires", "not in milliseconds"),
+        (&post, &keys, json!({"name": "x", "expires": i64::MAX}), "expires", "within 100 years"),
+        (&post, &keys, json!({"name": "x", "weight": "2"}), "weight", "a number from 0.001 to 1000"),
+        (&post, &keys, json!({"name": "x", "models": "gpt-image-2"}), "models", "a list of models"),
+        (&post, &keys, json!({"name": "x", "limits": null}), "limits", "an object of limits"),
+        (
+            &post,
+            &keys,
+            json!({"name": "x", "limits": {"usd_per_day": -1}}),
+            "limits.usd_per_day",
+            "from 0 to 1000000000",
+        ),
+        (
+            &post,
+            &keys,
+            json!({"name": "x", "limits": {"usd_per_day": "5"}}),
+            "limits.usd_per_day",
+            "from 0 to 1000000000",
+        ),
+        (
+            &post,
+            &keys,
+            json!({"name": "x", "limits": {"requests_per_minute": 1.5}}),
+            "limits.requests_per_minute",
+            "a whole number from 0 to 1000000",
+        ),
+        (&post, &keys, json!({"name": "x", "limits": {"usd_per_year": 1}}), "limits.usd_per_year", "usd_per_month"),
+        (&post, &keys, json!({"name": "x", "limit": {}}), "", "there are: name, limits"),
+        (&post, &keys, json!(["arr", {}, null]), "", "a JSON object"),
+        (&post, &keys, json!("x"), "", "a JSON object"),
+        (&patch, &key, json!({"name": null, "weight": 2}), "name", "cannot be changed"),
+        (&patch, &key, json!({}), "", "name a limit, weight"),
+        (&post, &rotate, json!({"grace": -1}), "grace", "from 0 to 31536000"),
+        (&post, &rotate, json!({"grace": "soon"}), "grace", "as 90m"),
+        (&get, &audit("limit=0"), Value::Null, "limit", "from 1 to 1000"),
+        (&get, &audit("limit=99999"), Value::Null, "limit", "from 1 to 1000"),
+        (&get, &audit("before=x"), Value::Null, "before", "the id of a line"),
+        (&get, &audit("foo=1"), Value::Null, "foo", "limit, before"),
+    ] {
+        let answer = admin.send(method.clone(), path, body.clone()).await;
+        assert_eq!(answer.status, 400, "{path} {body}: {}", answer.text());
+        let named = answer.json()["error"]["param"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(named, param, "{path} {body}: {}", answer.text());
+        assert!(answer.message().contains(allowed), "{path} {body}: {}", answer.message());
+    }
+    let twice = |body: &'static str| {
+        let request = http().post(format!("{}/admin/keys", gateway.operator())).bearer_auth(ADMIN_TOKEN);
+        Answer::to(request.header("content-type", "application/json").body(body))
+    };
+    twice(r#"{"name": "x", "name": "y"}"#).await.is_refused(400, "invalid_body");
+    twice(r#"{"name": "x", "limits": {"usd_per_day": 1, "usd_per_day": 9}}"#).await.is_refused(400, "invalid_body");
+    assert_eq!(admin.list("/admin/keys").await.len(), 3, "nothing was made");
+    for (method, path) in [(Method::DELETE, "/admin/keys/%ff"), (post, "/admin/accounts/%ff/pause")] {
+        admin.send(method, path, Value::Null).await.is_refused(404, "unknown_url");
+    }
+    // Null is the default.
+    assert_eq!(admin.list("/admin/keys").await[2]["weight"], 3.0);
+    let reset = admin.send(Method::PATCH, &key, json!({"weight": null})).await;
+    assert_eq!((reset.status, &reset.json()["weight"]), (200, &json!(1.0)), "{}", reset.text());
+}
+
+#[tokio::test]
+async fn other_pages_and_proxies_take_no_session_away_and_lock_nobody_out() {
+    let (_upstream, gateway, admin) = administrated(&[]).await;
+    let operator = gateway.operator();
+    let browser = Browser::logged_in(&operator, "").await;
+    // Another page has the browser log out: it keeps the cookie of the session back.
+    let out = http().post(format!("{operator}/admin/logout")).header(ORIGIN, "http://evil.example");
+    let out = Answer::to(form(out, &[("csrf", "x")])).await;
+    assert_eq!((out.status, out.header(SET_COOKIE.as_str())), (303, ""));
+    // A program on another port of this host has set a cookie of the same name.
+    let planted =
+        http().get(format!("{operator}/admin")).header(COOKIE, format!("gateway_admin=x; {}", browser.cookie));
+    assert!(Answer::to(planted).await.text().contains("Client keys"));
+    // A proxy asks for a password of its own.
+    for _ in 0..8 {
+        let listed = browser.request(Method::GET, "/admin/keys").header("authorization", "Basic dXNlcjpwYXNz");
+        assert_eq!(Answer::to(listed).await.status, 200);
+        let alone = http().get(format!("{operator}/admin/keys")).header("authorization", "Basic dXNlcjpwYXNz");
+        Answer::to(alone).await.is_refused(401, "missing_admin_token");
+    }
+    assert_eq!(admin.get("/admin/keys").await.status, 200, "no guesses");
+    let metrics = gateway.page("/metrics").await.1;
+    assert!(metrics.contains("gptproto_gateway_admin_attempts_total{outcome=\"logged_in\"} 1"), "{metrics}");
 }
 
 #[tokio::test]

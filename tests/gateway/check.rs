@@ -252,3 +252,52 @@ async fn a_live_check_needs_no_client_key_and_says_that_serving_does() {
     shows(&program.run(&LIVE).await, 2, &["warn  keys", "ok    purchase"]);
     assert_eq!(upstream.purchases().await, 1);
 }
+
+#[tokio::test]
+async fn a_check_makes_no_folder_and_looks_at_the_ports() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream).variable("GATEWAY_STORAGE__DIRECTORY", "./below/data");
+    let run = program.run(&["check"]).await;
+    shows(
+        &run,
+        0,
+        &[
+            "ok    storage          ./below/data does not exist yet",
+            "ok    client port      127.0.0.1:0 can be listened on",
+        ],
+    );
+    shows(&program.run(&["check", "--forget"]).await, 0, &["ok    formats          nothing was known"]);
+    assert!(!program.directory.path().join("below").exists(), "nothing is made");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let other = program.clone().variable("GATEWAY_OPERATOR__LISTEN", &address);
+    let in_use = format!("FAIL  operator port    {address} is in use: by ");
+    shows(&other.run(&["check"]).await, 1, &[&in_use, "serve --operator-listen ADDR", "operator.listen"]);
+
+    // A gateway on the same folder has its own ports; one on another folder is in the way.
+    let serving = program.serve(&[]).await;
+    let beside = program.clone().variable("GATEWAY_SERVER__LISTEN", &serving.address());
+    let own = format!("note  client port      {} is in use by the gateway that runs", serving.address());
+    shows(&beside.run(&["check"]).await, 0, &["note  storage", &own]);
+    let elsewhere = beside.clone().variable("GATEWAY_STORAGE__DIRECTORY", "./elsewhere");
+    let foreign = format!("FAIL  client port      {} is in use: another gateway answers there", serving.address());
+    shows(&elsewhere.run(&["check"]).await, 1, &[&foreign]);
+    let operator = serving.operator().replace("http://", "");
+    let elsewhere = elsewhere.variable("GATEWAY_OPERATOR__LISTEN", &operator);
+    shows(&elsewhere.run(&["check"]).await, 1, &["FAIL  operator port", "another gateway answers there"]);
+    assert_eq!(serving.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_sandbox_can_be_checked_without_a_key_and_buys_for_nothing() {
+    let program = Program::bare()
+        .variable("GATEWAY_SERVER__LISTEN", "127.0.0.1:0")
+        .variable("GATEWAY_OPERATOR__LISTEN", "127.0.0.1:0");
+    // What is configured for the service does not matter.
+    program.file("gptproto-gateway.toml", "[upstream]\napi_key_file = \"/nowhere/key\"\n");
+    let run = program.run(&["check", "--sandbox"]).await;
+    shows(&run, 0, &["ok    storage          ./data/sandbox does not exist yet", "accepts the key", "ok    models"]);
+    assert!(!program.directory.path().join("data").exists(), "nothing is made");
+    shows(&program.run(&["check", "--sandbox", "--live", "--yes"]).await, 0, &["ok    purchase"]);
+}

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::harness::{Program, Run, UPSTREAM_KEY, Upstream};
+use crate::harness::{OTHER_UPSTREAM_KEY, Program, Run, UPSTREAM_KEY, Upstream};
 
 /// A program with a home of its own.
 fn at_home() -> Program {
@@ -11,8 +11,10 @@ fn at_home() -> Program {
     let home = program.directory.path().join("home");
     std::fs::create_dir(&home).unwrap();
     // The files that the set-up writes the upstream key to are inputs of `serve`; every other file is searched for keys.
-    let folders = [home.join(".config/gptproto-gateway"), program.directory.path().to_owned()];
-    let keys = folders.map(|folder| folder.join("upstream-key").display().to_string());
+    let names = ["upstream-key", "own.upstream-key", "a.upstream-key", "c.upstream-key"];
+    let files = names.map(|name| program.directory.path().join(name));
+    let files = files.into_iter().chain([home.join(".config/gptproto-gateway/upstream-key")]);
+    let keys: Vec<String> = files.map(|file| file.display().to_string()).collect();
     program.file("inputs", &keys.join("\n"));
     program.variable("HOME", home.to_str().unwrap())
 }
@@ -93,7 +95,49 @@ async fn a_service_that_cannot_be_reached_is_named_and_the_file_written_only_whe
     let own = ["--config", file.to_str().unwrap(), "--non-interactive", "--name", "ci"];
     let run = scripted.run(&[&init[..], &own].concat()).await;
     client_key(&run);
-    assert!(run.stdout.contains("serve --config") && run.stdout.contains("unset GPTPROTO_API_KEY"), "{}", run.stdout);
+    assert!(run.stdout.contains("serve --config") && run.stdout.contains("unset GPTPROTO_API_KEY "), "{}", run.stdout);
+}
+
+#[tokio::test]
+async fn configurations_side_by_side_have_keys_and_data_of_their_own() {
+    let upstream = Upstream::start().await;
+    let program = at_home();
+    let init = ["init", "--base-url", &upstream.origin, "--config"];
+    client_key(&program.run_with_input(&[&init[..], &["a.toml"]].concat(), &format!("{UPSTREAM_KEY}\n")).await);
+    let silent = program.clone().variable("GPTPROTO_API_KEY", OTHER_UPSTREAM_KEY);
+    let unreachable = ["init", "--non-interactive", "--base-url", "http://127.0.0.1:9", "--config"];
+    client_key(&silent.run(&[&unreachable[..], &["c.toml"]].concat()).await);
+    let read = |name: &str| std::fs::read_to_string(program.directory.path().join(name)).unwrap();
+    assert_eq!(read("a.upstream-key"), format!("{UPSTREAM_KEY}\n"), "that of the other one is as it was");
+    for name in ["a", "c"] {
+        assert!(read(&format!("{name}.toml")).contains(&format!("/.local/share/gptproto-gateway-{name}\"")), "{name}");
+    }
+
+    // A file that is in the way of the key alone.
+    std::fs::remove_file(program.directory.path().join("a.toml")).unwrap();
+    let refused = silent.run(&[&unreachable[..], &["a.toml"]].concat()).await;
+    assert!(refused.code == Some(64) && refused.stderr.contains("a.upstream-key exists"), "{refused:?}");
+    assert_eq!(read("a.upstream-key"), format!("{UPSTREAM_KEY}\n"));
+}
+
+#[tokio::test]
+async fn what_no_key_can_mend_is_said_before_one_is_asked_for() {
+    let program = at_home();
+    let run = program.run_with_input(&["init", "--base-url", "notaurl"], &format!("{UPSTREAM_KEY}\n")).await;
+    assert!(run.code == Some(64) && run.stderr.contains("--base-url: "), "{run:?}");
+    assert!(run.stdout.is_empty() && !configuration(&program).exists(), "{run:?}");
+    for command in ["serve", "check"] {
+        let run = program.run(&[command]).await;
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(run.code != Some(0) && said.contains("`gptproto-gateway init`"), "{run:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_key_that_cannot_be_shown_is_a_failure() {
+    let scripted = at_home().variable("GPTPROTO_API_KEY", UPSTREAM_KEY);
+    let code = scripted.run_unread(&["init", "--non-interactive", "--base-url", "http://127.0.0.1:9"]).await;
+    assert_eq!(code, Some(1));
 }
 
 #[tokio::test]

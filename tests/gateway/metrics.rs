@@ -277,6 +277,8 @@ async fn counters_exist_before_anything_is_counted() {
         "api_cache_total{result=\"hit\"}",
         "api_streaming_responses_total{mode=\"events\",code=\"ok\"}",
         "api_conversions_total{format=\"webp\",result=\"failed\"}",
+        "admin_attempts_total{outcome=\"refused\"}",
+        "admin_changes_total{action=\"key.created\"}",
         "admission_rejections_total{limit=\"usd_per_day\"}",
         "connections_refused_total{listener=\"clients\",reason=\"connections_max\"}",
         "connections_closed_total{listener=\"operator\",reason=\"header_timeout_s\"}",

@@ -1,9 +1,12 @@
 //! The program itself: its output, its exit codes, and its behaviour on signals.
 
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, Edit, Program, Run, UPSTREAM_KEY, Upstream, picture, until};
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Edit, Program, Raw, Run, UPSTREAM_KEY, Upstream, http, picture, until};
 
 /// Asserts a usage error: exit code 64 and one line that names the mistake.
 #[track_caller]
@@ -172,20 +175,118 @@ async fn the_simulator_serves_by_itself() {
     let banner = serving.banner();
     let command = banner.split("\n\n").find(|part| part.contains("GATEWAY_CLIENT_KEYS=")).unwrap();
     let listen = "GATEWAY_SERVER__LISTEN=127.0.0.1:0 GATEWAY_OPERATOR__LISTEN=127.0.0.1:0";
-    let (variables, start) = command.trim().split_once(" /").unwrap();
+    let (variables, start) = command.trim().split_once("    /").unwrap();
     let variables: Vec<_> =
         format!("{variables} {listen}").replace('\\', " ").split_whitespace().map(str::to_owned).collect();
     let gateway = variables
         .iter()
         .filter_map(|variable| variable.split_once('='))
         .fold(Program::bare(), |program, (name, value)| program.variable(name, value));
-    assert!(start.ends_with("gptproto-gateway serve"), "{command}");
-    let gateway = gateway.serve(&["serve"]).await;
+    assert!(start.ends_with("gptproto-gateway serve --config /dev/null"), "{command}");
+    // A file of its own would not fit in front of the simulator.
+    gateway.file("gptproto-gateway.toml", "[upstream]\napi_key_file = \"/nowhere/key\"\n");
+    let gateway = gateway.serve(&["serve", "--config", "/dev/null"]).await;
     assert_eq!(gateway.client("sk-try-the-simulator").get("/v1/models").await.status, 200);
+
+    // The line that buys a picture, word by word.
+    let line = banner.split("\n\n").find(|part| part.contains("curl ")).unwrap().replace("\\\n", " ");
+    let quoted: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
+    let [authorization, content_type, body] = quoted[..] else { panic!("{line}") };
+    let url = line.split_whitespace().find(|word| word.starts_with("http")).unwrap();
+    let mut bought = http().post(url).body(body.to_owned());
+    for header in [authorization, content_type] {
+        let (name, value) = header.split_once(": ").unwrap();
+        bought = bought.header(name, value);
+    }
+    let bought: Value = bought.send().await.unwrap().json().await.unwrap();
+    assert_eq!((&bought["code"], &bought["data"]["model"]), (&json!(200), &json!("gpt-image-2")));
 
     let models = format!("{}/v1/models", serving.banner_value("API").replace("/api/v3/...", ""));
     assert_eq!(Client::new(String::new(), "sk-simulator").get(&models).await.status, 200);
     assert_eq!(Client::new(String::new(), "sk-other").get(&models).await.status, 401);
+    assert_eq!(serving.terminate().await, Some(0));
+}
+
+/// Runs of letters that look like what Rust's debug output writes.
+const DEBUG_OUTPUT: [&str; 8] = ["Some(", "None", "Ok(", "Err(", "::", "\"", " { ", "\\u{"];
+
+#[tokio::test]
+async fn lines_for_a_terminal_are_narrow_and_plain_and_a_request_is_one() {
+    let program = Program::bare()
+        .variable("GATEWAY_LOG__FORMAT", "pretty")
+        .variable("GATEWAY_SERVER__LISTEN", "127.0.0.1:0")
+        .variable("GATEWAY_OPERATOR__LISTEN", "127.0.0.1:0");
+    let serving = program.serve(&["serve", "--sandbox"]).await;
+    let client = serving.client("sk-sandbox");
+    let edit = Edit::new("a winter night");
+    let made = client.edit(&edit).await;
+    made.picture();
+    assert_eq!(client.edit(&edit).await.cache(), "hit");
+    client.generate(json!({"prompt": "a lighthouse"})).await.picture();
+    client.get("/nothing").await.is_refused(404, "unknown_url");
+    client.edit(&Edit::new("wrong").field("size", "17x17")).await;
+    client.edit(&Edit::new("ignored").field("seed", "5").field("user", "x")).await.picture();
+    let asynchronous = client.edit(&Edit::new("later").header("prefer", "respond-async")).await;
+    let path = asynchronous.header("location").to_owned();
+    client.prediction(&path, "wait=30").await;
+    client.with_key("sk-other").get("/v1/models").await.is_refused(401, "invalid_api_key");
+    let log = serving.stderr();
+    assert_eq!(serving.terminate().await, Some(0));
+
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(!log.contains("ulimit"), "the default of server.connections_max is no wish: {log}");
+    for row in log.lines() {
+        assert!(row.chars().count() <= 120, "{} columns: {row}", row.chars().count());
+        for debug in DEBUG_OUTPUT {
+            assert!(!row.contains(debug), "{debug:?} in {row}");
+        }
+    }
+    let is_event =
+        |row: &&str| row.chars().take(3).enumerate().all(|(at, c)| if at == 2 { c == ':' } else { c.is_ascii_digit() });
+    let requests: Vec<&str> = log.lines().filter(|row| row.contains(" POST /") || row.contains(" GET /")).collect();
+    assert_eq!(requests.len(), 9, "{log}");
+    assert!(requests.iter().all(is_event), "{log}");
+    let made = requests[0];
+    for part in ["POST /v1/images/edits 200 ", " sandbox gpt-image-1.5 miss $0.0", " pred_"] {
+        assert!(made.contains(part), "{part:?} in {made}");
+    }
+    // Four purchases, each with a line of its own, and nothing else but the start and the stop.
+    assert_eq!(log.lines().filter(|row| row.contains("purchase accepted")).count(), 4, "{log}");
+    let others: Vec<&str> = log
+        .lines()
+        .filter(is_event)
+        .filter(|row| !requests.contains(row) && !row.contains("purchase accepted"))
+        .collect();
+    assert!(others.len() <= 4, "{others:#?}");
+}
+
+#[tokio::test]
+async fn a_stop_as_the_first_request_is_served_is_in_order() {
+    // It never answers, so that the text at the start waits for what is known of the account.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = Program::on(&Upstream::start().await)
+        .variable("GATEWAY_UPSTREAM__BASE_URL", &format!("http://{}", silent.local_addr().unwrap()))
+        .variable("GATEWAY_SERVER__UNIX_SOCKET", "gateway.sock");
+    let socket = program.directory.path().join("gateway.sock");
+    let serving = program.begin(&["serve"]).await;
+    until("it listens", async || socket.exists()).await;
+    let mut client = Raw::local(&socket).await;
+    client.send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    client.until("HTTP/1.1 401").await;
+    assert_eq!(serving.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stop_during_the_start_ends_it() {
+    let program = Program::on(&Upstream::start().await)
+        .variable("GATEWAY_SERVER__TLS_CERTIFICATE_FILE", "certificate.pem")
+        .variable("GATEWAY_SERVER__TLS_KEY_FILE", "key.pem");
+    let certificate = program.directory.path().join("certificate.pem");
+    assert!(Command::new("mkfifo").arg(&certificate).status().unwrap().success());
+    let serving = program.begin(&["serve"]).await;
+    // Opens once the program reads the other end, and keeps it from coming to an end.
+    let open = move || std::fs::OpenOptions::new().write(true).open(certificate).unwrap();
+    let _held = tokio::task::spawn_blocking(open).await.unwrap();
     assert_eq!(serving.terminate().await, Some(0));
 }
 

@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    ADMIN_TOKEN, Admin, BOB, Client, Edit, Gateway, Program, Run, Serving, Upstream, in_background, until,
+    ADMIN_TOKEN, Admin, Answer, BOB, Client, Edit, Gateway, Program, Raw, Run, Serving, Upstream, http, in_background,
+    until,
 };
 
 /// A gateway with the administration on.
@@ -133,6 +134,105 @@ async fn after_a_revocation_running_jobs_are_stored_and_delivered_to_no_one() {
 }
 
 #[tokio::test]
+async fn what_waits_in_the_queue_is_not_bought_for_a_key_that_has_ended() {
+    let upstream = Upstream::start().await;
+    let (gateway, admin) = administrated(&upstream, &[("upstream.concurrent_predictions", "1")]).await;
+    for (number, (name, rotates)) in [("carol", false), ("dave", true)].into_iter().enumerate() {
+        let bought = number as u64;
+        let (id, key) = admin.make(name).await;
+        let client = gateway.client(&key);
+        upstream.hold().await;
+        for number in 0..4 {
+            let queued = client.edit(&Edit::new(&format!("queued {number}")).header("prefer", "respond-async")).await;
+            assert_eq!(queued.status, 202);
+        }
+        until("one is bought", async || gateway.status("engine", "polling").await == 1).await;
+        assert_eq!(gateway.status("engine", "queued").await, 3);
+
+        let ended = if rotates {
+            admin.send(Method::POST, &format!("/admin/keys/{id}/rotate"), json!({"grace": 0})).await
+        } else {
+            admin.send(Method::DELETE, &format!("/admin/keys/{id}"), Value::Null).await
+        };
+        upstream.release().await;
+
+        until("nothing is under way", async || {
+            gateway.status("engine", "queued").await + gateway.status("engine", "polling").await == 0
+        })
+        .await;
+        assert_eq!(upstream.purchases().await, bought + 1, "what was bought before, alone");
+        // Who comes with a valid key sees that they were cancelled.
+        let key = if rotates { ended.json()["key"].as_str().unwrap().to_owned() } else { admin.make(name).await.1 };
+        let listed = gateway.client(&key).get("/v1/predictions").await.json();
+        let states: Vec<&str> =
+            listed["data"].as_array().unwrap().iter().map(|job| job["status"].as_str().unwrap()).collect();
+        assert_eq!(states.iter().filter(|&&state| state == "completed").count(), 1, "{listed}");
+        assert_eq!(states.iter().filter(|&&state| state == "cancelled").count(), 3, "{listed}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_body_ends_after_the_revocation_is_not_bought() {
+    let upstream = Upstream::start().await;
+    let (gateway, admin) = administrated(&upstream, &[]).await;
+    let (id, key) = admin.make("carol").await;
+    let body = json!({"model": "gpt-image-2", "prompt": "late"}).to_string();
+    let mut raw = Raw::to(&gateway.address()).await;
+    let head = format!(
+        "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/json\r\nPrefer: respond-async\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    raw.send(head + &body[..10]).await;
+    until("the request is counted", async || {
+        let clients = gateway.page("/status.json").await.1;
+        let clients = serde_json::from_str::<Value>(&clients).unwrap()["clients"].clone();
+        clients.as_array().unwrap().iter().any(|one| one["name"] == "carol" && one["requests_at_once"]["used"] == 1)
+    })
+    .await;
+    admin.send(Method::DELETE, &format!("/admin/keys/{id}"), Value::Null).await;
+    raw.send(&body[10..]).await;
+    let answer = raw.until("invalid_api_key").await;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn requests_of_a_key_that_ends_end_at_once_and_its_client_goes_on_with_another_key() {
+    let upstream = Upstream::start().await;
+    let (gateway, admin) = administrated(&upstream, &[("server.stream_heartbeat_ms", "600000")]).await;
+    let (id, old) = admin.make("carol").await;
+    let carol = gateway.client(&old);
+    upstream.hold().await;
+    let plain = carol.begin(&Edit::new("plain"));
+    let mut stream = carol.begin(&Edit::new("stream").field("stream", "true"));
+    let later = carol.edit(&Edit::new("later").header("prefer", "respond-async")).await.json();
+    let prediction = format!("/v1/predictions/{}", later["id"].as_str().unwrap());
+    let waiting = in_background({
+        let (carol, prediction) = (carol.clone(), prediction.clone());
+        async move { carol.prediction(&prediction, "wait=60").await }
+    });
+    stream.first_bytes().await;
+    until("all are followed", async || gateway.status("engine", "polling").await == 3).await;
+    until("all wait", async || gateway.status("engine", "waiters").await >= 3).await;
+
+    let rotated = admin.send(Method::POST, &format!("/admin/keys/{id}/rotate"), json!({"grace": "0s"})).await.json();
+    let start = Instant::now();
+    plain.answer().await.is_refused(401, "invalid_api_key");
+    waiting.await.unwrap().is_refused(401, "invalid_api_key");
+    let events = stream.answer().await.text();
+    assert!(events.contains("invalid_api_key") && !events.contains("b64_json"), "{events}");
+    assert!(start.elapsed() < Duration::from_secs(5), "not when the pictures are there: {:?}", start.elapsed());
+
+    upstream.release().await;
+    let carol = gateway.client(rotated["key"].as_str().unwrap());
+    until("they are stored", async || gateway.status("engine", "polling").await == 0).await;
+    assert_ne!(carol.edit(&Edit::new("plain")).await.cache(), "miss", "they are the client's");
+    assert_eq!(carol.get(&prediction).await.json()["status"], "completed");
+    assert_eq!(upstream.purchases().await, 3);
+}
+
+#[tokio::test]
 async fn clients_of_the_configuration_cannot_be_changed_and_say_so() {
     let upstream = Upstream::start().await;
     let (gateway, admin) = administrated(&upstream, &[]).await;
@@ -197,6 +297,121 @@ async fn the_command_line_changes_keys_of_a_running_gateway_within_a_second() {
     assert!(wrong.code == Some(1) && wrong.stderr.contains("no key carol"), "{wrong:?}");
     let wrong = program.run(&["keys", "new", "--name", "dave", "--usd-per-day=-1"]).await;
     assert!(wrong.code == Some(64) && wrong.stderr.contains("usd_per_day: must be"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn after_a_rotation_all_keys_of_a_client_are_revoked_by_its_name() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&[]).await;
+    let old = json_of(&program, &["keys", "new", "--name", "carol", "--json"]).await;
+    let new = json_of(&program, &["keys", "rotate", "carol", "--grace", "10m", "--json"]).await;
+    let keys = [&old, &new].map(|key| (key["id"].as_str().unwrap(), serving.client(key["key"].as_str().unwrap())));
+    until("both are valid", async || keys[1].1.get("/v1/models").await.status == 200).await;
+
+    // Limits are those of the client; an expiry is that of one key.
+    let set = json_of(&program, &["keys", "set", "carol", "--usd-per-day", "5", "--json"]).await;
+    assert_eq!(set["limits"]["usd_per_day"], 5.0);
+    let expiry = program.run(&["keys", "set", "carol", "--expires", "30d"]).await;
+    let revoke = program.run(&["keys", "revoke", "carol"]).await;
+    for run in [&expiry, &revoke] {
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(keys.iter().all(|(id, _)| run.stderr.contains(id)) && run.stderr.contains("--all"), "{run:?}");
+    }
+
+    run(&program, &["keys", "revoke", "carol", "--all"]).await;
+    for (_, client) in &keys {
+        refused(client).await;
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_knows_what_is_in_the_environment_of_the_gateway() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&[]).await;
+    // Another shell, as that of an operator beside a container.
+    let shell = program.clone().without("GATEWAY_CLIENT_KEYS").without("GPTPROTO_API_KEY");
+    let stored = async || run(&shell, &["accounts", "list"]).await.stdout.contains("default");
+    until("the gateway has stored its names", stored).await;
+    let refused = shell.run(&["keys", "new", "--name", "bob", "--usd-per-day", "0.01"]).await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
+    assert!(refused.stderr.contains("bob is a client of the gateway's configuration"), "{}", refused.stderr);
+    assert_eq!(run(&shell, &["keys", "list"]).await.stdout.matches("bob").count(), 0, "nothing was made");
+
+    run(&shell, &["accounts", "pause", "default"]).await;
+    until("it is paused", async || account_status(&serving).await["paused"] == true).await;
+
+    // What the command line changes is in the log of the gateway.
+    run(&shell, &["keys", "new", "--name", "carol"]).await;
+    until("it is logged", async || serving.log().contains("key.created")).await;
+    assert_eq!(serving.log().matches("key.created").count(), 1);
+    let metrics = serving.page("/metrics").await.1;
+    assert!(metrics.contains("gptproto_gateway_admin_changes_total{action=\"key.created\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn without_storage_a_new_key_comes_with_lines_for_its_terms_or_is_refused() {
+    let program = Program::bare().variable("GATEWAY_STORAGE__DIRECTORY", "./nowhere");
+    let terms = ["--usd-per-day", "5", "--models", "gpt-image-2", "--weight", "7"];
+    let new = ["keys", "new", "--name", "carol"];
+    let made = run(&program, &[&new[..], &terms].concat()).await.stdout;
+    for line in [
+        "Nothing was stored",
+        "nowhere/journal.sqlite",
+        "usd_per_day = 5.0",
+        "models = [\"gpt-image-2\"]",
+        "weight = 7.0",
+    ] {
+        assert!(made.contains(line), "{line} in {made}");
+    }
+    assert!(!made.contains("GATEWAY_CLIENT_KEYS="), "the environment has no place for them: {made}");
+    // The lines are of use.
+    let lines = made.split("For the configuration file:").nth(1).unwrap();
+    let file = program.file("gateway.toml", lines);
+    let configured = program.clone().variable("GATEWAY_CONFIG", file.to_str().unwrap());
+    let listed = configured.run(&["keys", "list"]).await;
+    assert!(listed.code == Some(1) && listed.stderr.contains("no journal"), "the file is read: {listed:?}");
+    let json = json_of(&program, &[&new[..], &terms, &["--json", "--print-only"]].concat()).await;
+    assert_eq!((&json["limits"]["usd_per_day"], &json["weight"]), (&json!(5.0), &json!(7.0)), "{json}");
+    for (wrong, named) in [
+        (["--expires", "30d"], "--expires needs the storage"),
+        (["--expires", "yesterday"], "--expires must be"),
+        (["--usd-per-day", "abc"], "--usd-per-day must be"),
+        (["--usd-per-day", "-5"], "usd_per_day"),
+        (["--models", "nosuch"], "models"),
+    ] {
+        for only in [&[][..], &["--print-only"]] {
+            let refused = program.run(&[&new[..], &wrong, only].concat()).await;
+            assert_eq!((refused.code, refused.stdout.as_str()), (Some(64), ""), "{wrong:?}: {refused:?}");
+            assert!(refused.stderr.contains(named), "{wrong:?}: {}", refused.stderr);
+        }
+    }
+    // A folder that cannot be looked into is none that is not there.
+    program.file("closed", "");
+    let closed = program.variable("GATEWAY_STORAGE__DIRECTORY", "./closed");
+    let refused = closed.run(&new).await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
+    assert!(refused.stderr.contains("closed/journal.sqlite"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn a_new_admin_token_is_in_force_after_a_reload_and_ends_what_was_begun_with_the_old_one() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let token = program.file("token", ADMIN_TOKEN);
+    let program = program.variable("GATEWAY_ADMIN_TOKEN_FILE", token.to_str().unwrap());
+    let serving = program.serve(&[]).await;
+    let admin = Admin::new(serving.operator());
+    assert_eq!(admin.get("/admin/keys").await.status, 200);
+    let new = "another-admin-token-0123456789";
+    program.file("token", new);
+    assert_eq!(admin.get("/admin/keys").await.status, 200, "until the reload");
+    let reloaded = run(&program, &["reload"]).await.stdout;
+    assert!(reloaded.contains("in force now: GATEWAY_ADMIN_TOKEN"), "{reloaded}");
+    admin.get("/admin/keys").await.is_refused(401, "invalid_admin_token");
+    let answer = Answer::to(http().get(format!("{}/admin/keys", serving.operator())).bearer_auth(new)).await;
+    assert_eq!(answer.status, 200);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rcgen::CertifiedKey;
 use reqwest::{Certificate, Version};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{Client, Edit, Gateway, Program, Raw, Upstream, until};
@@ -55,16 +56,47 @@ async fn edits_work_over_tls_with_http1_and_http2() {
     let picture = http.get(&url).send().await.unwrap();
     assert_eq!((picture.status().as_u16(), picture.version()), (200, Version::HTTP_2));
 
-    // Plain HTTP gets no response, and a connection without a handshake is closed.
-    let mut plain = Raw::to(&gateway.address()).await;
-    plain.send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    assert!(!plain.rest().await.contains("HTTP/1.1"));
+    // What is neither TLS nor HTTP gets no response, and a connection without a handshake is closed.
+    let mut neither = Raw::to(&gateway.address()).await;
+    neither.send([0; 64]).await;
+    assert!(!neither.rest().await.contains("HTTP/1.1"));
     assert_eq!(Raw::to(&gateway.address()).await.rest().await, "");
     let metrics = gateway.page("/metrics").await.1;
     for reason in ["tls_error", "tls_handshake_timeout_s"] {
         let series = format!("gptproto_gateway_connections_closed_total{{listener=\"clients\",reason=\"{reason}\"}} 1");
         assert!(metrics.contains(&series), "{series} in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn plain_http_on_the_tls_port_gets_400_with_a_sentence() {
+    let upstream = Upstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path());
+    let gateway = gateway(&upstream, &directory).await;
+    for method in ["GET", "POST", "get"] {
+        let mut plain = Raw::to(&gateway.address()).await;
+        plain.send(format!("{method} /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n")).await;
+        plain.until("https_required").await;
+        // The body is read to its end: a reset connection would take the sentence from the client.
+        for _ in 0..20 {
+            assert!(plain.try_send(&[b'x'; 15_000]).await, "the connection is closed while the client sends");
+        }
+        let answer = plain.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        let error: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(error["error"]["code"], "https_required");
+        assert!(error["error"]["message"].as_str().unwrap().contains("https://"), "{error}");
+    }
+    let metrics = gateway.page("/metrics").await.1;
+    let series = "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"plain_http\"} 3";
+    assert!(metrics.contains(series), "{metrics}");
+    // Where the gateway speaks no TLS it is served.
+    let without = Gateway::with(&upstream, &[]).await;
+    let mut plain = Raw::to(&without.address()).await;
+    plain.send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(plain.until("missing_api_key").await.starts_with("HTTP/1.1 401 "));
 }
 
 #[tokio::test]

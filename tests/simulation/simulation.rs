@@ -351,6 +351,7 @@ enum Answer {
 fn job(prompt: usize, timeout: Duration) -> JobRequest {
     JobRequest {
         client: ClientId("alice".into()),
+        credential: None,
         request: PictureRequest {
             task: Task::Generate,
             model: "gpt-image-2-plus".into(),

@@ -32,13 +32,19 @@ fn mistakes_name_the_parameter() {
     let rules = rules(&config);
     let terms = |limits: &str| KeyTerms { limits: serde_json::from_str(limits).unwrap(), ..KeyTerms::default() };
     let refusal = |name: &str, terms: &KeyTerms| rules.create(name, terms).unwrap_err().to_string();
+    let far = parse_expiry("99999999999d", rules.now).unwrap();
     for (name, terms, named) in [
+        ("carol", KeyTerms { expires: Some(Some(far)), ..KeyTerms::default() }, "expires: must be within 100 years"),
         ("", terms("{}"), "name: "),
         ("<b>", terms("{}"), "name: "),
         ("sk-gw-0123456789", terms("{}"), "name: "),
         ("alice", terms("{}"), "alice is a client of the configuration"),
-        ("carol", terms(r#"{"usd_per_day": -1}"#), "limits: usd_per_day: must be a number from 0"),
-        ("carol", KeyTerms { weight: Some(f64::NAN), ..KeyTerms::default() }, "weight: must be a number from 0.001"),
+        ("carol", terms(r#"{"usd_per_day": -1}"#), "limits.usd_per_day: must be a number from 0"),
+        (
+            "carol",
+            KeyTerms { weight: Some(Some(f64::NAN)), ..KeyTerms::default() },
+            "weight: must be a number from 0.001",
+        ),
         ("carol", KeyTerms { expires: Some(Some(rules.now)), ..KeyTerms::default() }, "expires: must be in the future"),
         ("carol", KeyTerms { models: Some(Some(vec![])), ..KeyTerms::default() }, "models: is empty"),
         ("carol", KeyTerms { models: Some(Some(vec!["x".to_owned()])), ..KeyTerms::default() }, "models: \"x\" is not"),
@@ -70,7 +76,17 @@ fn keys_are_found_by_id_and_by_the_name_of_their_client() {
     assert!(found("config:alice").unwrap_err().contains("of the configuration"));
     assert!(!found("sk-gw-0123456789").unwrap_err().contains("0123456789"));
     stored.keys[0].revoked = None;
-    assert!(rules.find(&stored, "carol").unwrap_err().to_string().contains(&stored.keys[1].id.to_string()));
+    stored.keys[0].grace_ends = Some(rules.now.plus(Duration::from_mins(10)));
+    let several = rules.find(&stored, "carol").unwrap_err().to_string();
+    for key in &stored.keys[..2] {
+        assert!(several.contains(&format!("{} ({}…, ", key.id, key.prefix)), "{several}");
+    }
+    assert!(several.contains("rotated until"), "{several}");
+    let all =
+        |named: &str| rules.find_all(&stored, named).map(|keys| keys.iter().map(|key| key.id).collect::<Vec<_>>());
+    assert_eq!(all("carol").unwrap(), [stored.keys[0].id, stored.keys[1].id]);
+    assert_eq!(all(&stored.keys[2].id.to_string()).unwrap(), [stored.keys[2].id]);
+    all("erin").unwrap_err();
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let spent = crate::admission::spent_by_client(Vec::new(), &config.catalogue, &clock);
@@ -92,7 +108,20 @@ fn times_to_come_and_durations_are_read() {
     assert_eq!(expiry("2d"), Ok(1_790_172_800));
     assert_eq!(expiry("2026-12-24"), Ok(1_798_070_400));
     assert_eq!(expiry("2026-12-24T01:00:00+01:00"), Ok(1_798_070_400));
-    for wrong in ["", "soon", "h", "1w", "-1h", "1é", "99999999999d"] {
+    for wrong in ["", "soon", "h", "1w", "-1h", "1é"] {
         assert!(expiry(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_rotation_promises_no_more_time_than_the_key_has() {
+    let config = config();
+    let rules = rules(&config);
+    let day = |days: u64| Duration::from_secs(days * 86_400);
+    let terms = KeyTerms { expires: Some(Some(rules.now.plus(day(10)))), ..KeyTerms::default() };
+    let (Change::CreateKey { key, .. }, _) = rules.create("carol", &terms).unwrap() else { panic!() };
+    for (grace, ends) in [(day(20), day(10)), (day(1), day(1))] {
+        let (Change::RotateKey { grace_ends, .. }, _) = rules.rotate(&key, grace).unwrap() else { panic!() };
+        assert_eq!(grace_ends, rules.now.plus(ends));
     }
 }

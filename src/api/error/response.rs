@@ -117,7 +117,8 @@ impl ApiError {
         | Self::BadTransferEncoding
         | Self::BadHost { .. }
         | Self::TooManyConnections
-        | Self::TooManyConnectionsOfAddress = self
+        | Self::TooManyConnectionsOfAddress
+        | Self::PlainHttp = self
         {
             // The rest of the body may still arrive and must not be read as the next request; and a peer that sends an
             // ambiguous head is not trusted with a second one.

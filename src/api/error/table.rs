@@ -113,6 +113,7 @@ impl ApiError {
             Self::TooManyConnectionsOfAddress => {
                 unavailable("too_many_connections_of_address").retry().after(SHORT_PAUSE)
             }
+            Self::PlainHttp => ErrorRow::invalid("https_required"),
 
             Self::MissingKey | Self::EmptyKey { .. } => {
                 ErrorRow::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key")

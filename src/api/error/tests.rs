@@ -67,6 +67,7 @@ fn refusals() -> Vec<ApiError> {
     vec![
         ApiError::TooManyConnections,
         ApiError::TooManyConnectionsOfAddress,
+        ApiError::PlainHttp,
         ApiError::MissingKey,
         ApiError::EmptyKey { header: "Authorization" },
         ApiError::MalformedKey { problem: "the word Bearer stands in front of it twice" },
@@ -179,6 +180,7 @@ fn name(error: &ApiError) -> String {
         ApiError::Failed { failure, .. } => format!("{name} {}", failure.name()),
         ApiError::TooManyConnections
         | ApiError::TooManyConnectionsOfAddress
+        | ApiError::PlainHttp
         | ApiError::MissingKey
         | ApiError::EmptyKey { .. }
         | ApiError::MalformedKey { .. }

@@ -1,11 +1,13 @@
 //! Checks the client's key, from the headers alone: a request with an unknown key never costs an upload.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, KeyCredential};
 use crate::api::error::ApiError;
 use crate::model::ClientId;
 
@@ -20,7 +22,7 @@ const OTHER_SCHEMES: [&str; 5] = ["basic", "digest", "negotiate", "ntlm", "aws4-
 
 /// A client whose key was accepted.
 #[derive(Clone, Debug)]
-pub(crate) struct VerifiedClient(pub(crate) ClientId);
+pub(crate) struct VerifiedClient(pub(crate) ClientId, pub(crate) Arc<KeyCredential>);
 
 impl<S: Sync> FromRequestParts<S> for VerifiedClient
 where
@@ -30,7 +32,8 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let key = key(&parts.headers)?;
-        Admission::from_ref(state).client(key).map(VerifiedClient).ok_or_else(|| wrong_key(key))
+        let (client, credential) = Admission::from_ref(state).client(key).ok_or_else(|| wrong_key(key))?;
+        Ok(Self(client, credential))
     }
 }
 

@@ -29,6 +29,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::api::error::ApiError;
 use crate::config::{AddressConfig, PageOrigin};
 use crate::http::gateway_headers;
+use crate::model::HostName;
 use crate::server::hosts::{self, HostError, HostRules};
 use crate::server::listener::Peer;
 
@@ -68,40 +69,35 @@ const EXPOSED: [HeaderName; 25] = [
 
 /// The hosts and origins that requests may name.
 #[derive(Debug)]
-pub(super) struct OriginPolicy {
-    pub(super) hosts: Arc<HostRules>,
+pub(crate) struct OriginPolicy {
+    pub(super) hosts: HostRules,
+    /// `server.hosts`.
+    listed: Vec<HostName>,
     origins: Arc<[PageOrigin]>,
+    /// Adds the CORS headers; `None` where no origin is listed.
+    pub(super) cors: Option<CorsLayer>,
     /// The origin of `server.public_url`.
     own_origin: Option<Arc<str>>,
 }
 
 impl OriginPolicy {
-    pub(super) fn new(addresses: &AddressConfig) -> Self {
+    pub(crate) fn new(addresses: &AddressConfig) -> Self {
         let public = addresses.public_url.as_ref();
         let AddressConfig { listen, hosts, .. } = addresses;
         let public_host = public.and_then(|url| url.host_str());
+        let origins: Arc<[PageOrigin]> = addresses.cors_origins.clone().into();
         Self {
-            hosts: Arc::new(HostRules::new(listen.is_loopback(), listen.has_loopback(), hosts, public_host)),
-            origins: addresses.cors_origins.clone().into(),
+            hosts: HostRules::new(listen.is_loopback(), listen.has_loopback(), hosts, public_host),
+            listed: hosts.clone(),
+            cors: (!origins.is_empty()).then(|| cors(Arc::clone(&origins))),
+            origins,
             own_origin: public.map(|url| url.origin().ascii_serialization().into()),
         }
     }
 
-    /// Returns the layer that adds the CORS headers; `None` where no origin is listed.
-    pub(super) fn cors(&self) -> Option<CorsLayer> {
-        if self.origins.is_empty() {
-            return None;
-        }
-        let origins = Arc::clone(&self.origins);
-        let listed = move |origin: &HeaderValue, _: &_| origins.iter().any(|known| known.is(origin.as_bytes()));
-        let layer = CorsLayer::new()
-            .allow_origin(AllowOrigin::predicate(listed))
-            .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            // SDKs send a dozen of their own, and new ones appear.
-            .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(EXPOSED)
-            .max_age(PREFLIGHT_TTL);
-        Some(layer)
+    /// Returns whether `server.hosts` names this host, and not only every host.
+    pub(crate) fn lists(&self, host: &str) -> bool {
+        self.listed.iter().any(|name| *name != HostName::Any && name.covers(host))
     }
 
     /// Checks the head of a request.
@@ -162,6 +158,18 @@ impl OriginPolicy {
         };
         same("http://", ":80").or_else(|| same("https://", ":443")).unwrap_or(false)
     }
+}
+
+/// Returns the layer that adds the CORS headers for these origins.
+fn cors(origins: Arc<[PageOrigin]>) -> CorsLayer {
+    let listed = move |origin: &HeaderValue, _: &_| origins.iter().any(|known| known.is(origin.as_bytes()));
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(listed))
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        // SDKs send a dozen of their own, and new ones appear.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED)
+        .max_age(PREFLIGHT_TTL)
 }
 
 /// Whether a request reads a result by its signed address.

@@ -20,15 +20,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::Url;
 
+use super::cors::OriginPolicy;
 use crate::config::ServerConfig;
 use crate::http::header::{FORWARDED_HOST, FORWARDED_PROTO};
-use crate::server::hosts::HostRules;
+use crate::model::Current;
 use crate::server::listener::Peer;
 
 /// Decides which forwarded headers count.
 #[derive(Debug)]
 pub(super) struct ForwardedPolicy {
-    hosts: Arc<HostRules>,
+    origins: Current<OriginPolicy>,
     proxies: Arc<[IpNet]>,
     /// Nothing else names the address of the gateway.
     is_used: bool,
@@ -40,9 +41,9 @@ pub(super) struct ForwardedPolicy {
 }
 
 impl ForwardedPolicy {
-    pub(super) fn new(server: &ServerConfig, hosts: Arc<HostRules>) -> Self {
+    pub(super) fn new(server: &ServerConfig, origins: Current<OriginPolicy>) -> Self {
         Self {
-            hosts,
+            origins,
             proxies: server.connections.proxy_networks.clone().into(),
             is_used: server.addresses.public_url.is_none(),
             scheme: server.tls.scheme(),
@@ -84,7 +85,7 @@ impl ForwardedPolicy {
             return;
         }
         if let Some(host) = host {
-            if !self.hosts.allows_forwarded(peer, host.host()) {
+            if !self.origins.get().hosts.allows_forwarded(peer, host.host()) {
                 // The scheme is that of the same address.
                 self.warn_of_host(host.host());
                 return;
@@ -132,7 +133,6 @@ impl ForwardedPolicy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cors::OriginPolicy;
     use super::*;
     use crate::api::request::test_support::server;
 
@@ -141,7 +141,7 @@ mod tests {
         let mut server = server();
         server.addresses.listen = "0.0.0.0:8787".parse().unwrap();
         change(&mut server);
-        let policy = ForwardedPolicy::new(&server, OriginPolicy::new(&server.addresses).hosts);
+        let policy = ForwardedPolicy::new(&server, Current::new(OriginPolicy::new(&server.addresses)));
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(name, value.parse().unwrap());

@@ -17,7 +17,7 @@ use crate::api::error::response::ErrorReport;
 use crate::config::LoggedRequests;
 use crate::http::gateway_headers::{CACHE_WORDS, COST_ESTIMATED, COST_USD, HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
-use crate::model::{ClientId, Clock, JobId, ModelId, SystemClock};
+use crate::model::{ClientId, Clock, Current, JobId, ModelId, SystemClock};
 use crate::telemetry::recent::{EndedLater, EndedRequest, Payment, RecentRequests, RequestOutcome};
 use crate::telemetry::{Metrics, RequestId};
 
@@ -29,7 +29,7 @@ const VERSION: HeaderName = HeaderName::from_static("openai-version");
 #[derive(Debug)]
 pub(in crate::api) struct RequestLog {
     sandbox: bool,
-    logged: LoggedRequests,
+    logged: Current<LoggedRequests>,
     metrics: RequestMetrics,
     recent: RecentRequests,
 }
@@ -120,7 +120,7 @@ pub(super) struct LoggedRequest<'a> {
 
 impl Drop for LoggedRequest<'_> {
     fn drop(&mut self) {
-        if !self.is_answered && self.log.logged != LoggedRequests::Off {
+        if !self.is_answered && *self.log.logged.get() != LoggedRequests::Off {
             let (path, ms) = (loggable_path(&self.path), whole_millis(self.started.elapsed()));
             tracing::info!(request = %self.id, path, ms, "client disconnected before the response");
         }
@@ -147,8 +147,8 @@ impl LoggedRequest<'_> {
         let report = response.extensions_mut().remove::<ErrorReport>();
         let status = response.status().as_u16();
         self.log.count(&fields, report.as_ref(), status, duration);
-        if is_logged(self.log.logged, status, &fields) {
-            self.write(&fields, report.as_ref(), status, duration);
+        if is_logged(*self.log.logged.get(), status, &fields) {
+            self.write(&fields, report.as_ref(), &response, duration);
         }
         if let Some(mut ended) = self.ended(&fields, &response, duration) {
             if let Some(report) = &report {
@@ -189,7 +189,8 @@ impl LoggedRequest<'_> {
         })
     }
 
-    fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
+    fn write(&self, fields: &LogFields, report: Option<&ErrorReport>, response: &Response, duration: Duration) {
+        let status = response.status().as_u16();
         let code = report.map_or("ok", |report| report.code);
         macro_rules! line {
             ($level:ident) => {
@@ -203,6 +204,7 @@ impl LoggedRequest<'_> {
                     client = fields.client.as_ref().map(|client| &*client.0),
                     model = fields.model.as_deref().filter(|model| !model.is_empty()),
                     cache = fields.cache,
+                    usd = number(response, &COST_USD),
                     job = fields.job.map(tracing::field::display),
                     ignored = (!fields.ignored.is_empty()).then(|| fields.ignored.join(",")),
                     detail = report.and_then(|report| report.detail.as_deref()),
@@ -227,7 +229,7 @@ fn number(response: &Response, header: &HeaderName) -> Option<f64> {
 impl RequestLog {
     pub(in crate::api) fn new(
         sandbox: bool,
-        logged: LoggedRequests,
+        logged: Current<LoggedRequests>,
         metrics: &Metrics,
         recent: RecentRequests,
     ) -> Self {

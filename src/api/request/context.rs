@@ -1,12 +1,14 @@
 //! What is known of a request by its head alone.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRef, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Version};
 use tokio::time::Instant;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, KeyCredential};
 use crate::api::error::ApiError;
 use crate::api::middleware::auth::VerifiedClient;
 use crate::api::middleware::request_log::RequestStart;
@@ -21,6 +23,8 @@ pub(crate) const DEPLOYMENT: &str = "deployment";
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     pub(crate) client: ClientId,
+    /// Of the key that it came with.
+    pub(crate) credential: Arc<KeyCredential>,
     pub(crate) started: Instant,
     pub(crate) request: RequestId,
     /// The connection the request came by.
@@ -38,7 +42,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let VerifiedClient(client) = VerifiedClient::from_request_parts(parts, state).await?;
+        let VerifiedClient(client, credential) = VerifiedClient::from_request_parts(parts, state).await?;
         let missing = || ApiError::internal("a layer is missing");
         let RequestStart(started) = *parts.extensions.get().ok_or_else(missing)?;
         let connection = parts.extensions.get::<ConnectionHandle>().ok_or_else(missing)?.clone();
@@ -57,6 +61,6 @@ where
         };
         let request = *parts.extensions.get::<RequestId>().ok_or_else(missing)?;
         let (version, headers) = (parts.version, std::mem::take(&mut parts.headers));
-        Ok(Self { client, started, request, connection, version, headers, deployment })
+        Ok(Self { client, credential, started, request, connection, version, headers, deployment })
     }
 }

@@ -108,11 +108,14 @@ impl Events {
         response
     }
 
-    /// Returns the next event or comment; `None` at the end. A client whose keys were revoked meanwhile gets an error instead.
+    /// Returns the next event or comment; `None` at the end. Once the key of the request has ended it is an error, and the last one.
     async fn next(&mut self) -> Option<StreamingBody> {
-        let event = self.next_event().await?;
-        if self.response.permit.is_valid() {
-            return Some(event);
+        self.response.waiter.as_ref()?;
+        let credential = self.response.permit.credential();
+        tokio::select! {
+            biased;
+            () = credential.ended() => {}
+            event = self.next_event() => return event,
         }
         self.response.waiter = None;
         let error = self.response.revoked();

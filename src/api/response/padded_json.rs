@@ -62,6 +62,9 @@ impl PaddedJson {
         let prepared = loop {
             tokio::select! {
                 biased;
+                () = self.response.permit.ended() => {
+                    return Some(Err(io::Error::other(self.response.revoked().to_string())));
+                }
                 Some(prepared) = self.pending.next() => break prepared.map_err(WaitError::Failed),
                 result = waiter.wait(self.response.deadline), if self.pending.is_empty() => match result {
                     Ok(result) => {
@@ -76,9 +79,6 @@ impl PaddedJson {
                 }
             }
         };
-        if !self.response.permit.is_valid() {
-            return Some(Err(io::Error::other(self.response.revoked().to_string())));
-        }
         Some(match prepared {
             Ok((result, pictures)) => {
                 self.response.waiter = Some(waiter);

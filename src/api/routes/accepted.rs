@@ -67,7 +67,15 @@ pub(super) fn create(
     async move {
         let (accepted, log) = accepting.await;
         let result = match accepted {
-            Ok(accepted) => accepted.respond(&state, &client).await,
+            Ok(accepted) => {
+                let credential = accepted.permit.credential();
+                tokio::select! {
+                    biased;
+                    // What is bought finishes and is stored; the holder of this key does not get it.
+                    () = credential.ended() => Err(ApiError::WrongKey),
+                    response = accepted.respond(&state, &client) => response,
+                }
+            }
             Err(error) => Err(error),
         };
         let mut response = result.unwrap_or_else(IntoResponse::into_response);
@@ -148,9 +156,10 @@ async fn submit(
     body: Body,
     log: &mut LogFields,
 ) -> Result<Box<AcceptedRequest>, ApiError> {
-    let RequestContext { client, started, request: request_id, connection, headers, version, deployment } = context;
+    let RequestContext { client, credential, started, request: request_id, connection, headers, version, deployment } =
+        context;
     rate::count(&state.admission, &client)?;
-    let permit = state.admit(&client)?;
+    let permit = state.admit(&client, credential)?;
     let models = state.available_models(&client);
     let services = state.parse_services(&models);
     let (valid, completion) = match endpoint {
@@ -191,8 +200,13 @@ async fn submit(
             (WaitMode::Connected, deadline)
         }
     };
+    // The body may have taken minutes.
+    if !permit.is_valid() {
+        return Err(ApiError::WrongKey);
+    }
     let job_request = JobRequest {
         client,
+        credential: Some(permit.credential()),
         request,
         fresh: has_cache_directive(&headers, "no-cache") || has_cache_directive(&headers, "no-store"),
         private: has_cache_directive(&headers, "no-store"),
@@ -259,10 +273,6 @@ impl AcceptedRequest {
         let pictures = in_time.map_err(|_| {
             ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: result.purchases.clone() })
         })?;
-        // Revoked meanwhile: the result is stored and unclaimed, and this client does not get it.
-        if !self.permit.is_valid() {
-            return Err(ApiError::WrongKey);
-        }
         let body = self.shape.object(&result, pictures, &self.urls);
         let cost = self.cost(state, Some(&result));
         let mut response = deliver(body, &result, self.waiter, self.connection);

@@ -22,6 +22,9 @@ pub(super) fn completions(
 }
 
 /// `POST /v1/responses`, which is not offered.
-pub(super) async fn responses(VerifiedClient(client): VerifiedClient, State(state): State<Arc<ApiState>>) -> Response {
+pub(super) async fn responses(
+    VerifiedClient(client, _): VerifiedClient,
+    State(state): State<Arc<ApiState>>,
+) -> Response {
     refuse(&state, &client, ApiError::ResponsesUnsupported)
 }

@@ -32,6 +32,9 @@ pub(super) fn generations(
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.
-pub(super) async fn variations(VerifiedClient(client): VerifiedClient, State(state): State<Arc<ApiState>>) -> Response {
+pub(super) async fn variations(
+    VerifiedClient(client, _): VerifiedClient,
+    State(state): State<Arc<ApiState>>,
+) -> Response {
     refuse(&state, &client, ApiError::VariationsRetired)
 }

@@ -123,7 +123,7 @@ impl<'a> Description<'a> {
 
 /// `GET /v1/models`.
 pub(crate) async fn index(
-    VerifiedClient(client): VerifiedClient,
+    VerifiedClient(client, _): VerifiedClient,
     State(state): State<Arc<ApiState>>,
     RawQuery(query): RawQuery,
 ) -> Response {
@@ -134,7 +134,7 @@ pub(crate) async fn index(
 
 /// `GET /v1/models/{id}`.
 pub(crate) async fn show(
-    VerifiedClient(client): VerifiedClient,
+    VerifiedClient(client, _): VerifiedClient,
     State(state): State<Arc<ApiState>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {

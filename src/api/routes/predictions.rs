@@ -140,7 +140,7 @@ async fn get(
     options: ResponseOptions,
     log: &mut LogFields,
 ) -> Result<Response, ApiError> {
-    let RequestContext { client, started, request, connection, headers, .. } = context;
+    let RequestContext { client, credential, started, request, connection, headers, .. } = context;
     let mut view = view(state, &client, job).await?;
     log.job = Some(job);
     log.model = Some(view.summary.model.clone());
@@ -148,7 +148,7 @@ async fn get(
     let shape = ResponseShape::new(view.summary.task, view.summary.choices.clone(), options);
     let now = Instant::now();
     if wants_events(&headers) {
-        let permit = state.admit(&client)?;
+        let permit = state.admit(&client, credential)?;
         let heartbeat = state.server.heartbeats.stream_heartbeat;
         let deadline = response_deadline(&headers, &state.server.responses, started, now, Some(heartbeat));
         let streaming = StreamingResponse {
@@ -176,11 +176,12 @@ async fn get(
     let deadline = response_deadline(&headers, &state.server.responses, started, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
     if matches!(view.summary.state.status, JobStatus::UnderWay { .. }) {
-        let permit = state.admit(&client)?;
-        let outcome = view.waiter.outcome(now + wait).await;
-        if !permit.is_valid() {
-            return Err(ApiError::WrongKey);
-        }
+        let permit = state.admit(&client, credential)?;
+        let outcome = tokio::select! {
+            biased;
+            () = permit.ended() => return Err(ApiError::WrongKey),
+            outcome = view.waiter.outcome(now + wait) => outcome,
+        };
         view = self::view(state, &client, job).await?;
         // An outcome that could not be journalled is shown all the same.
         let shown = &mut view.summary.state;

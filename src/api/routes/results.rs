@@ -143,6 +143,10 @@ fn meant_path(address: &Url) -> String {
 }
 
 impl OwnResults for ApiState {
+    fn lists_host(&self, host: &str) -> bool {
+        self.request_rules.lists_host(host)
+    }
+
     fn open<'a>(&'a self, address: &'a Url) -> BoxFuture<'a, Result<OwnAddress, ApiError>> {
         Box::pin(async {
             const INPUT: &str =

@@ -71,8 +71,9 @@ async fn ask_until_ready(upstream: &GptProto, budget: &AccountReadiness, account
     loop {
         let asked = tokio::time::timeout(QUESTION_TIMEOUT, ask_about_key(upstream, account)).await;
         let known = match asked.unwrap_or_else(|_| KeyAnswer::Unreachable("no answer in time".to_owned())) {
-            // Another answer of the service says nothing of the key; pictures may work all the same.
-            KeyAnswer::Accepted(..) | KeyAnswer::Unclear(_) => Some(Readiness::Ready),
+            KeyAnswer::Accepted(..) => Some(Readiness::Ready),
+            // Pictures may work all the same.
+            KeyAnswer::Unclear(_) => Some(Readiness::Unclear),
             KeyAnswer::Refused(_) => Some(Readiness::KeyRefused),
             KeyAnswer::EdgeRefused(_) => Some(Readiness::EdgeRefused),
             KeyAnswer::Unreachable(problem) => {
@@ -86,7 +87,7 @@ async fn ask_until_ready(upstream: &GptProto, budget: &AccountReadiness, account
                 unanswered = 0;
             }
             log_change(account, budget.answered(account, known), known);
-            if known == Readiness::Ready {
+            if known.obstacle().is_none() {
                 return;
             }
         }
@@ -106,6 +107,10 @@ fn log_change(account: &AccountId, before: Readiness, known: Readiness) {
         (_, Some(obstacle)) => tracing::error!(
             %account,
             "the account cannot buy: {obstacle}. Nothing was spent on the question; it is asked again at growing pauses"
+        ),
+        (_, None) if known == Readiness::Unclear => tracing::warn!(
+            %account,
+            "the upstream did not say whether it accepts the key of the account; the first purchase will show"
         ),
         (Readiness::Unasked, None) => tracing::info!(%account, "the upstream accepts the key of the account"),
         (_, None) => tracing::info!(%account, "the account can buy again, as far as a free question shows it"),

@@ -30,6 +30,9 @@ pub struct CheckArguments {
     /// First forget what was learned of the formats that the upstream accepts
     #[arg(long)]
     pub forget: bool,
+    /// The ports are not looked at: a gateway may run there.
+    #[arg(skip)]
+    pub(crate) without_ports: bool,
 }
 
 impl CheckArguments {
@@ -44,6 +47,7 @@ impl CheckArguments {
             all_input_methods: false,
             json: false,
             forget: false,
+            without_ports: true,
         }
     }
 }

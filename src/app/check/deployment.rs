@@ -3,7 +3,7 @@
 use super::report::{Row, STORAGE_ADVICE, Section, Verdict};
 use crate::app::listeners;
 use crate::config::{self, ApiPolicy, Config};
-use crate::storage::{self, DataDirectory, DataDirectoryError};
+use crate::storage::{self, DataDirectory, DataDirectoryError, DirectoryState};
 
 /// Adds a row for each part of the deployment.
 pub(super) async fn check(config: &Config, live: bool, section: &mut Section) {
@@ -30,12 +30,21 @@ pub(super) async fn check(config: &Config, live: bool, section: &mut Section) {
     }
 }
 
+/// Returns whether a gateway runs on the storage.
+pub(super) fn is_storage_in_use(config: &Config) -> bool {
+    matches!(DataDirectory::inspect(&config.storage.directory), Err(DataDirectoryError::InUse(_)))
+}
+
 fn storage(config: &Config) -> Row {
     if let Err(error) = storage::check_journal(&config.storage) {
         return Row::new(Verdict::Fault, "storage", error.to_string(), "");
     }
-    match DataDirectory::open(&config.storage.directory) {
-        Ok(directory) => Row::good("storage", format!("{} is writable", directory.path().display())),
+    let directory = config.storage.directory.display();
+    match DataDirectory::inspect(&config.storage.directory) {
+        Ok(DirectoryState::Usable) => Row::good("storage", format!("{directory} is writable")),
+        Ok(DirectoryState::Missing) => {
+            Row::good("storage", format!("{directory} does not exist yet; the first start makes it"))
+        }
         // A gateway that runs is not a mistake of the deployment.
         Err(error @ DataDirectoryError::InUse(_)) => Row::note("storage", error.to_string()),
         Err(error) => Row::new(Verdict::Fault, "storage", error.to_string(), STORAGE_ADVICE),
@@ -44,8 +53,9 @@ fn storage(config: &Config) -> Row {
 
 fn open_files(config: &Config) -> Row {
     let wanted = config.server.connections.connections_max.get();
-    match listeners::divide_descriptors(listeners::descriptor_demand(config, false)) {
-        Ok(shares) if shares.connections < wanted => Row::new(
+    let demand = listeners::descriptor_demand(config, false);
+    match listeners::divide_descriptors(demand) {
+        Ok(shares) if listeners::has_too_few(&shares, &demand) => Row::new(
             Verdict::Note,
             "open files",
             format!("only {} of {wanted} connections fit into the limit of {}", shares.connections, shares.limit),

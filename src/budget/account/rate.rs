@@ -80,11 +80,24 @@ pub(super) struct CallRates {
     submits: Rate,
     /// Submits and polls together.
     requests: Rate,
+    /// Both, as they were configured, in calls per minute.
+    configured: (NonZeroU32, NonZeroU32),
 }
 
 impl CallRates {
     pub(super) fn new(submits_per_minute: NonZeroU32, requests_per_minute: NonZeroU32, burst: Duration) -> Self {
-        Self { submits: Rate::new(submits_per_minute, burst), requests: Rate::new(requests_per_minute, burst) }
+        Self {
+            submits: Rate::new(submits_per_minute, burst),
+            requests: Rate::new(requests_per_minute, burst),
+            configured: (submits_per_minute, requests_per_minute),
+        }
+    }
+
+    /// Replaces rates that are others now. They begin with a full burst.
+    pub(super) fn change(&mut self, submits_per_minute: NonZeroU32, requests_per_minute: NonZeroU32, burst: Duration) {
+        if self.configured != (submits_per_minute, requests_per_minute) {
+            *self = Self::new(submits_per_minute, requests_per_minute, burst);
+        }
     }
 
     /// Takes a call of both rates.

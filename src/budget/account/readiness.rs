@@ -8,6 +8,8 @@ pub(crate) enum Readiness {
     Unasked,
     /// The upstream has answered under its key.
     Ready,
+    /// The upstream has answered and has said nothing of the key: it is taken for ready.
+    Unclear,
     KeyRefused,
     /// The network edge in front of the upstream refuses this machine.
     EdgeRefused,
@@ -19,7 +21,7 @@ impl Readiness {
     /// Returns why nothing can be bought.
     pub(crate) fn obstacle(self) -> Option<Obstacle> {
         match self {
-            Self::Unasked | Self::Ready => None,
+            Self::Unasked | Self::Ready | Self::Unclear => None,
             Self::KeyRefused => Some(Obstacle::KeyRefused),
             Self::EdgeRefused => Some(Obstacle::EdgeRefused),
             Self::Unreachable => Some(Obstacle::Unreachable),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::limit::{AdaptiveLimit, Bounds, LearnedSubmits, SendToken, Wait, forget};
+use crate::budget::limit::{AdaptiveLimit, Bounds, LearnedSubmits, SendToken, Wait, forget, set_bounds};
 use crate::config::Switch;
 
 /// The limits on submits, learned or not.
@@ -22,6 +22,12 @@ pub(in crate::budget) struct SubmitLimit {
 impl SubmitLimit {
     pub(super) fn new(bounds: Bounds, learning: Switch, learned: LearnedSubmits, now: Instant) -> Self {
         Self { bounds, learning, adaptive: AdaptiveLimit::new(bounds, Some(learned), now), paused_until: None }
+    }
+
+    /// Changes the configured upper bounds.
+    pub(super) fn set_bounds(&mut self, submits_per_minute: f64, concurrency: usize) {
+        self.bounds = Bounds { submits_per_minute, concurrency, ..self.bounds };
+        set_bounds(&mut self.adaptive, self.bounds);
     }
 
     /// Forgets the limits that were learned.
@@ -141,6 +147,26 @@ mod tests {
             assert_eq!(limit.check(4, over), Err(Wait::ForCompletion));
             assert_eq!((limit.concurrency(), limit.submits_per_minute()), (4, 600.0));
         }
+    }
+
+    #[test]
+    fn new_bounds_apply_above_what_was_learned_and_below_it() {
+        let now = Instant::now();
+        let (mut limit, pause) = refused(Switch::On, None, now);
+        let over = now + pause;
+        limit.set_bounds(60.0, 1);
+        assert_eq!((limit.concurrency(), limit.submits_per_minute() <= 60.0), (1, true));
+        assert_eq!(limit.check(1, over), Err(Wait::ForCompletion));
+        // The learned limit was above the bound, so it is learned again.
+        limit.set_bounds(600.0, 9);
+        assert_eq!(limit.concurrency(), 9);
+        let (mut limit, _) = refused(Switch::On, None, now);
+        limit.set_bounds(600.0, 9);
+        assert_eq!(limit.concurrency(), 2, "what was learned holds below the bound");
+        let (mut limit, pause) = refused(Switch::Off, None, now);
+        limit.set_bounds(60.0, 3);
+        assert_eq!((limit.concurrency(), limit.submits_per_minute()), (3, 60.0));
+        assert_eq!(limit.check(3, now + pause), Err(Wait::ForCompletion));
     }
 
     #[test]

@@ -187,6 +187,14 @@ impl LearnedLimit {
     }
 }
 
+/// Changes the configured bounds. What was learned holds as far as it is below them.
+pub(super) fn set_bounds(of: &mut LearnedLimit, bounds: Bounds) {
+    of.bounds = bounds;
+    if let Some(limit) = of.limit {
+        of.set(limit);
+    }
+}
+
 /// The two limits of an account.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {

@@ -1,9 +1,10 @@
 //! Questions to a person, or to the lines of a pipe.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
+use crate::cli::printer::{print, try_print};
 use crate::config::Secret;
 
 /// What Ctrl-C sends while signals are off.
@@ -38,17 +39,16 @@ impl Dialog {
             return Ok(default);
         }
         loop {
-            print!("{question} {} ", if default { "[Y/n]" } else { "[y/N]" });
-            io::stdout().flush()?;
+            try_print(format_args!("{question} {} ", if default { "[Y/n]" } else { "[y/N]" }))?;
             let Some(answer) = line()? else {
-                println!();
+                print("\n");
                 return Ok(default);
             };
             match answer.trim().to_lowercase().as_str() {
                 "" => return Ok(default),
                 "y" | "yes" => return Ok(true),
                 "n" | "no" => return Ok(false),
-                _ => println!("Please answer y or n."),
+                _ => print("Please answer y or n.\n"),
             }
         }
     }
@@ -62,12 +62,11 @@ impl Dialog {
         if self.is_silent {
             return Ok(None);
         }
-        print!("{question}");
-        io::stdout().flush()?;
+        try_print(question)?;
         let hidden = if self.is_terminal { Some(HiddenInput::begin()?) } else { None };
         let line = line()?;
         drop(hidden);
-        println!();
+        print("\n");
         if line.as_ref().is_some_and(|line| line.as_bytes().contains(&CTRL_C)) {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped by Ctrl-C; nothing was written"));
         }

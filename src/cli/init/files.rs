@@ -9,7 +9,7 @@ use toml::Value;
 
 use crate::config::{NewKey, Secret};
 
-/// The file of the upstream key, beside the configuration.
+/// The file of the upstream key, beside the configuration. That of another configuration than `config.toml` has its name before it.
 const KEY_FILE: &str = "upstream-key";
 /// Folders that are made for the files.
 const FOLDER_MODE: u32 = 0o700;
@@ -27,6 +27,12 @@ pub(super) struct NewConfig<'a> {
     pub(super) client_key: &'a NewKey,
 }
 
+/// Returns the file of the upstream key for a configuration.
+pub(super) fn key_file(config: &Path) -> PathBuf {
+    let stem = config.file_stem().map(|stem| stem.to_string_lossy()).filter(|stem| stem != "config");
+    config.with_file_name(stem.map_or_else(|| KEY_FILE.to_owned(), |stem| format!("{stem}.{KEY_FILE}")))
+}
+
 /// Writes both files with mode 0600. Returns the file of the upstream key.
 ///
 /// # Errors
@@ -37,7 +43,7 @@ pub(super) fn write(new: &NewConfig<'_>) -> Result<PathBuf, String> {
     let folder = file.parent().ok_or_else(|| format!("{} is no name of a file", file.display()))?;
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
     made.map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
-    let key_file = folder.join(KEY_FILE);
+    let key_file = key_file(&file);
     let text = text(new, &key_file)?;
     replace(&key_file, &format!("{}\n", new.upstream_key.expose()))?;
     replace(&file, &text)?;

@@ -15,6 +15,7 @@ http://127.0.0.1:8787/v1). A sandbox needs no key.
 Exit codes: 0 saved; 1 failed, and nothing was bought; 2 failed or stopped, and it may have cost money, the message says more; \
 64 wrong arguments, nothing was sent.";
 
+const FORMAT_HELP: &str = "Encoding of the file [default: by the ending of --output, else png]";
 const KEY_HELP: &str =
     "Client key; others on this machine can see arguments, so prefer the environment [env: OPENAI_API_KEY]";
 
@@ -61,6 +62,8 @@ pub struct FetchArguments {
     /// Id of the job (pred_…), as `edit` shows it
     #[arg(value_name = "ID")]
     pub(super) id: String,
+    #[arg(long, value_enum, value_name = "FORMAT", help = FORMAT_HELP)]
+    pub(super) format: Option<FileFormat>,
     #[command(flatten)]
     pub(super) result: ResultArguments,
     #[command(flatten)]
@@ -80,20 +83,22 @@ pub(super) struct RequestArguments {
     #[arg(long, value_name = "QUALITY")]
     pub(super) quality: Option<String>,
     /// Number of pictures; several are saved as OUT-1, OUT-2, …
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub(super) n: u8,
     /// Background: transparent, opaque or auto
     #[arg(long, value_name = "WORD")]
     pub(super) background: Option<String>,
-    /// Encoding of the file [default: by the ending of --output, else png]
-    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[arg(long, value_enum, value_name = "FORMAT", help = FORMAT_HELP)]
     pub(super) format: Option<FileFormat>,
+    /// Make new pictures, also where the same request was answered before
+    #[arg(long)]
+    pub(super) fresh: bool,
 }
 
 /// Where the result goes.
 #[derive(Args, Debug)]
 pub(super) struct ResultArguments {
-    /// File or folder for the picture [default: a name made of the input's, in the current folder]
+    /// File or folder for the picture [default: a name made of the input's, generated.png or ID.png, in the current folder]
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: Option<PathBuf>,
     /// Replace files that exist

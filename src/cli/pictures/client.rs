@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, AsHeaderName, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, redirect};
 use serde_json::Value;
 use url::{Host, Url};
@@ -13,8 +13,8 @@ use super::exit::{Failure, FailureKind};
 use super::form::PictureForm;
 use super::progress::{ProgressLine, Stage};
 use super::target::Target;
-use super::terminal_key;
-use crate::config::{SANDBOX_KEY, Secret};
+use super::terminal_key::TerminalKey;
+use crate::config::{Config, SANDBOX_KEY, Secret};
 use crate::http::gateway_headers::SANDBOX;
 
 const USER_AGENT: &str = concat!("gptproto-gateway-cli/", env!("CARGO_PKG_VERSION"));
@@ -32,6 +32,8 @@ const GREETING_BYTES_MAX: usize = 1 << 20;
 /// How often, and at which intervals, a gateway is asked whether it knows a new key.
 const NOTICED_CHECKS: u32 = 30;
 const NOTICED_INTERVAL: Duration = Duration::from_millis(100);
+/// In the error of rustls for an answer that is not TLS.
+const NO_TLS: &str = "InvalidContentType";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -46,7 +48,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Returns a header as text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
@@ -91,6 +93,9 @@ pub(super) struct GatewayClient {
     base: Url,
     authorization: HeaderValue,
     is_gateway: bool,
+    is_sandbox: bool,
+    /// The key, where it was made for this command.
+    made: Option<TerminalKey>,
 }
 
 impl GatewayClient {
@@ -109,39 +114,40 @@ impl GatewayClient {
             read(request.send().await.map_err(|error| CallError::of(&error))?, GREETING_BYTES_MAX).await
         };
         let greeting = progress.during(greeting).await.map_err(|error| {
-            failed(format!(
-                "{base} cannot be reached: {}. Nothing was bought; is the gateway running (`gptproto-gateway serve`, or \
-                 `serve --sandbox` to try it)?",
-                error.text()
-            ))
+            let problem = error.text();
+            let advice = if base.scheme() == "https" && problem.contains(NO_TLS) {
+                "its port does not speak TLS; try http://"
+            } else {
+                "is the gateway running (`gptproto-gateway serve`, or `serve --sandbox` to try it)?"
+            };
+            failed(format!("{base} cannot be reached: {problem}. Nothing was bought; {advice}"))
         })?;
         let is_gateway = greeting.body["name"] == NAME;
         let is_sandbox = greeting.headers.get(SANDBOX).is_some_and(|value| value == "true");
-        // A key of the environment that is meant for another server is not sent to a sandbox.
-        let given = key.filter(|_| !is_sandbox || is_own_key);
-        let is_made = given.is_none() && !is_sandbox;
-        let key = match given {
-            Some(key) => key,
-            None if is_sandbox => Secret::new(SANDBOX_KEY.to_owned()),
-            None => {
-                let missing = format!("no client key for {base}: set OPENAI_API_KEY to a key of this gateway");
-                let config = config.filter(|_| is_gateway);
-                let Some(config) = config else {
-                    let advice = "`gptproto-gateway keys new --name me` makes one";
-                    return Err(Failure::usage(format!("{missing}; {advice}")));
-                };
-                terminal_key::make(&config)
-                    .map_err(|problem| Failure::usage(format!("{missing}; none could be made, because {problem}")))?
-            }
-        };
+        // The operator's port names that of the API.
+        let said = greeting.body["error"]["message"].as_str();
+        let said = said.map(|said| format!("; it says: {said}")).unwrap_or_default();
+        let (key, made) =
+            choose_key(key, is_own_key, is_sandbox, config.filter(|_| is_gateway).as_deref()).map_err(|problem| {
+                Failure::usage(format!(
+                    "no client key for {base}: set OPENAI_API_KEY to a key of this gateway; {problem}{said}"
+                ))
+            })?;
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
             .map_err(|_| Failure::usage("the client key is not printable ASCII"))?;
         authorization.set_sensitive(true);
-        let client = Self { http, base, authorization, is_gateway };
-        if is_made {
+        let client = Self { http, base, authorization, is_gateway, is_sandbox, made };
+        if client.made.is_some() {
             progress.during(client.await_key()).await;
         }
         Ok(client)
+    }
+
+    /// Ends the key that was made for this command, if one was.
+    pub(super) fn end_key(&self) {
+        if let Some(made) = &self.made {
+            made.end();
+        }
     }
 
     /// Waits until the gateway has noticed a new key. One that it never notices is refused by the request itself.
@@ -165,6 +171,11 @@ impl GatewayClient {
         self.is_gateway
     }
 
+    /// Whether the pictures are simulated.
+    pub(super) fn is_sandbox(&self) -> bool {
+        self.is_sandbox
+    }
+
     /// Asks for pictures.
     ///
     /// # Errors
@@ -173,6 +184,7 @@ impl GatewayClient {
     pub(super) async fn create(&self, form: &PictureForm, idempotency_key: &str) -> Result<Answer, CallError> {
         let request = self.request(Method::POST, form.path())?;
         let request = request.header(IDEMPOTENCY_KEY, idempotency_key).header(PREFER, "respond-async");
+        let request = if form.is_fresh() { request.header(CACHE_CONTROL, "no-cache") } else { request };
         let request = form.fill(request, self.is_gateway).await.map_err(CallError::NotSent)?;
         self.send(request).await
     }
@@ -209,6 +221,30 @@ impl GatewayClient {
     async fn send(&self, request: RequestBuilder) -> Result<Answer, CallError> {
         let response = request.send().await.map_err(|error| CallError::of(&error))?;
         read(response, ANSWER_BYTES_MAX).await
+    }
+}
+
+/// Chooses the key for a server. Neither a sandbox nor the gateway of `config` gets one that is meant for another server.
+///
+/// # Errors
+///
+/// Why there is none, as the end of a sentence.
+fn choose_key(
+    given: Option<Secret>,
+    is_own: bool,
+    is_sandbox: bool,
+    config: Option<&Config>,
+) -> Result<(Secret, Option<TerminalKey>), String> {
+    match (given, config) {
+        (Some(key), _) if is_own => Ok((key, None)),
+        (_, _) if is_sandbox => Ok((Secret::new(SANDBOX_KEY.to_owned()), None)),
+        (given, Some(config)) => match (TerminalKey::make(config), given) {
+            (Ok((secret, made)), _) => Ok((secret, Some(made))),
+            (Err(_), Some(key)) => Ok((key, None)),
+            (Err(problem), None) => Err(format!("none could be made, because {problem}")),
+        },
+        (Some(key), None) => Ok((key, None)),
+        (None, None) => Err("`gptproto-gateway keys new --name me` makes one".to_owned()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::header::{LOCATION, RETRY_AFTER};
 use serde_json::Value;
 
 use super::client::{Answer, CallError, GatewayClient};
@@ -9,6 +10,9 @@ use super::exit::{Failure, FailureKind, printable};
 use super::form::PictureForm;
 use super::progress::{Progress, ProgressLine, Stage};
 use super::{FetchHint, Work};
+use crate::http::gateway_headers::{
+    CACHE, COST_ESTIMATED, COST_USD, DROPPED, EXPECTED_SECONDS, IGNORED, PREDICTION, RENAMED, SHOULD_RETRY, UPSTREAM_ID,
+};
 
 /// How long one question about a job waits for its end.
 const WAIT: Duration = Duration::from_secs(1);
@@ -33,6 +37,9 @@ const MAY_HAVE_COST: &[&str] = &[
     "prediction_still_running",
     "restarting",
 ];
+
+/// What a request whose answer is lost may have done, as the end of a sentence.
+const PERHAPS_ACCEPTED: &str = "may have been accepted, and the same command, without --fresh, gets its result";
 
 /// A finished job.
 #[derive(Debug)]
@@ -68,13 +75,29 @@ pub(super) struct Follower<'a> {
     hint: FetchHint,
     /// A request has left, so the server may have it.
     is_sent: bool,
+    /// The answer to a request was lost, so an earlier one than that which is answered may have been accepted.
+    is_repeated: bool,
     job: Option<String>,
     cache: Option<String>,
+    /// What of the request had no effect, in sentences.
+    notes: Vec<String>,
+    /// When the job was accepted, where the server says how much of its time is left.
+    begun: Option<Instant>,
 }
 
 impl<'a> Follower<'a> {
     pub(super) fn new(client: &'a GatewayClient, progress: &'a mut ProgressLine, hint: FetchHint) -> Self {
-        Self { client, progress, hint, is_sent: false, job: None, cache: None }
+        Self {
+            client,
+            progress,
+            hint,
+            is_sent: false,
+            is_repeated: false,
+            job: None,
+            cache: None,
+            notes: Vec::new(),
+            begun: None,
+        }
     }
 
     /// Does the work to its end.
@@ -90,25 +113,29 @@ impl<'a> Follower<'a> {
             }
             Work::Make(form) => {
                 let answer = self.create(form).await?;
-                self.job = answer.header("x-gateway-prediction").map(str::to_owned);
-                self.cache = answer.header("x-gateway-cache").map(str::to_owned);
+                let is_gateway = self.client.is_gateway();
+                self.job = answer.header(PREDICTION).filter(|id| is_gateway && is_id(id)).map(str::to_owned);
+                // What a repeated request joins may be its own first attempt, so the price is that of the job.
+                self.cache = answer.header(CACHE).filter(|_| !self.is_repeated).map(str::to_owned);
+                self.notes = notes(&answer);
                 if answer.status != 202 {
                     return self.pictures(&answer.body, None, &answer).await;
                 }
                 let id = answer.body["id"].as_str().map(str::to_owned).or(self.job.take());
                 self.job = id.filter(|id| is_id(id));
-                if self.job.is_none() {
+                let Some(id) = &self.job else {
                     return Err(self.failure(FailureKind::MaybeBought, "the server accepted the request without an id"));
-                }
-                self.show(&answer.body);
-                let query = answer.header("location").and_then(|location| location.split_once('?'));
+                };
+                self.progress.job(id);
+                self.show(&answer);
+                let query = answer.header(LOCATION).and_then(|location| location.split_once('?'));
                 query.map(|(_, query)| format!("?{query}")).unwrap_or_default()
             }
         };
         self.follow(&query).await
     }
 
-    /// Returns the failure after Ctrl-C.
+    /// Returns the failure after Ctrl-C or SIGTERM.
     pub(super) fn interrupted(&self) -> Failure {
         match &self.job {
             Some(id) => self.failure(
@@ -117,7 +144,7 @@ impl<'a> Follower<'a> {
             ),
             None if self.is_sent => self.failure(
                 FailureKind::MaybeBought,
-                "stopped while the request was under way; it may have been accepted, and the same command gets its result",
+                &format!("stopped while the request was under way; it {PERHAPS_ACCEPTED}"),
             ),
             None => self.failure(FailureKind::NothingBought, "stopped. Nothing was bought"),
         }
@@ -143,7 +170,7 @@ impl<'a> Follower<'a> {
                         None => return Err(self.refused(&answer)),
                     }
                 }
-                Err(CallError::NotSent(problem)) if !lost.is_sent => {
+                Err(CallError::NotSent(problem)) if !self.is_repeated => {
                     let problem = format!("the request cannot be sent: {problem}. Nothing was bought");
                     return Err(self.failure(FailureKind::NothingBought, &problem));
                 }
@@ -156,13 +183,10 @@ impl<'a> Follower<'a> {
                     return Err(self.failure(FailureKind::MaybeBought, &problem));
                 }
                 Err(error) => {
-                    lost.is_sent = true;
+                    self.is_repeated = true;
                     let Some(pause) = lost.next_pause() else {
-                        let problem = format!(
-                            "the connection was lost: {}. The request may have been accepted, and the same command gets its \
-                             result",
-                            error.text()
-                        );
+                        let problem =
+                            format!("the connection was lost: {}. The request {PERHAPS_ACCEPTED}", error.text());
                         return Err(self.failure(FailureKind::MaybeBought, &problem));
                     };
                     let text = "connection lost, asking again (its key makes that free)".to_owned();
@@ -185,7 +209,7 @@ impl<'a> Follower<'a> {
                     Some("completed" | "failed" | "cancelled") => return Err(self.failed(&answer.body)),
                     Some(_) => {
                         lost = Lost::default();
-                        self.show(&answer.body);
+                        self.show(&answer);
                         continue;
                     }
                     None => "the answer is no job".to_owned(),
@@ -213,16 +237,18 @@ impl<'a> Follower<'a> {
     }
 
     /// Shows how far a job is.
-    fn show(&mut self, object: &Value) {
+    fn show(&mut self, answer: &Answer) {
+        let object = &answer.body;
         let stage = match object["status"].as_str() {
             Some("queued") => Stage::Queued(object["queue_position"].as_u64()),
             Some("submitting") => Stage::Submitting,
             _ => Stage::Processing,
         };
-        let expected = object["expected_completion"].as_i64().zip(object["created"].as_i64());
-        let expected = expected.and_then(|(end, start)| u64::try_from(end - start).ok()).filter(|time| *time > 0);
+        let (expected, age) = expectation(answer);
+        // In whole seconds: the earliest moment is kept, so that the bar does not go back.
+        self.begun = [self.begun, age.and_then(|age| Instant::now().checked_sub(age))].into_iter().flatten().min();
         let percent = object["progress"].as_u64().and_then(|percent| u8::try_from(percent).ok());
-        self.progress.update(Progress { stage, expected: expected.map(Duration::from_secs), percent });
+        self.progress.update(Progress { stage, begun: self.begun, expected, percent });
     }
 
     /// Takes the pictures out of a result.
@@ -234,27 +260,22 @@ impl<'a> Follower<'a> {
         if pictures.is_empty() {
             return Err(self.failure(FailureKind::MaybeBought, "the answer has no picture, and it may have cost money"));
         }
-        let number = |name: &str| object.and_then(|object| object[name].as_f64());
-        let header = answer.header("x-gateway-cost-usd").and_then(|cost| cost.parse().ok());
+        let cost = object.and_then(|object| object["cost_usd"].as_f64());
+        let cost = cost.or_else(|| answer.header(COST_USD).and_then(|cost| cost.parse().ok()));
+        let cost = cost.filter(|usd| usd.is_finite() && *usd >= 0.0);
         let estimated = object.is_some_and(|object| object["cost_estimated"] == true)
-            || answer.header("x-gateway-cost-estimated") == Some("true");
+            || answer.header(COST_ESTIMATED) == Some("true");
         let text = |value: &Value| value.as_str().map(printable);
-        let mut warnings: Vec<String> = result["warnings"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|warning| text(&warning["message"]))
-            .collect();
-        if let Some(ignored) = answer.header("x-gateway-dropped") {
-            warnings.push(format!("left out by the gateway: {ignored}"));
-        }
+        let doubts = result["warnings"].as_array().into_iter().flatten();
+        let doubts = doubts.filter_map(|warning| text(&warning["message"]));
+        let warnings = std::mem::take(&mut self.notes).into_iter().chain(doubts).collect();
         // A job that this request only joined was paid by another one.
         let is_shared = matches!(self.cache.as_deref(), Some("hit" | "joined"));
         Ok(Finished {
             pictures,
             job: self.job.clone(),
             model: object.and_then(|object| text(&object["model"])),
-            cost_usd: if is_shared { Some(0.0) } else { number("cost_usd").or(header) },
+            cost_usd: if is_shared { Some(0.0) } else { cost },
             cost_is_estimated: estimated && !is_shared,
             cache: self.cache.clone(),
             warnings,
@@ -262,21 +283,24 @@ impl<'a> Follower<'a> {
     }
 
     async fn picture(&mut self, item: &Value) -> Result<Vec<u8>, Failure> {
-        if let Some(base64) = item["b64_json"].as_str() {
+        let bytes = if let Some(base64) = item["b64_json"].as_str() {
             // Some servers send a data URL.
             let bare = base64.rsplit_once(";base64,").map_or(base64, |(_, bare)| bare);
-            return base64_simd::STANDARD
-                .decode_to_vec(bare)
-                .map_err(|_| self.failure(FailureKind::MaybeBought, "a picture in the answer is no base64"));
-        }
-        let Some(address) = item["url"].as_str() else {
-            return Err(self.failure(FailureKind::MaybeBought, "an item of the answer is no picture"));
+            base64_simd::STANDARD.decode_to_vec(bare).unwrap_or_default()
+        } else if let Some(address) = item["url"].as_str() {
+            let downloaded = self.progress.during(self.client.download(address)).await;
+            downloaded.map_err(|error| {
+                let problem = format!("the picture is made and cannot be downloaded: {}", error.text());
+                self.failure(FailureKind::MaybeBought, &problem)
+            })?
+        } else {
+            Vec::new()
         };
-        let downloaded = self.progress.during(self.client.download(address)).await;
-        downloaded.map_err(|error| {
-            let problem = format!("the picture is made and cannot be downloaded: {}", error.text());
-            self.failure(FailureKind::MaybeBought, &problem)
-        })
+        if imagesize::image_type(&bytes).is_err() {
+            let problem = "an item of the answer is no picture, and it may have cost money";
+            return Err(self.failure(FailureKind::MaybeBought, problem));
+        }
+        Ok(bytes)
     }
 
     fn failure(&self, kind: FailureKind, message: &str) -> Failure {
@@ -296,23 +320,65 @@ impl<'a> Follower<'a> {
 
     /// Makes the failure for an answer that is an error.
     fn refused(&self, answer: &Answer) -> Failure {
-        let code = answer.body["error"]["code"].as_str();
-        let cost = if self.client.is_gateway() {
+        let (error, status) = (&answer.body["error"], answer.status);
+        let (code, param) = (error["code"].as_str(), error["param"].as_str());
+        let is_gateway = self.client.is_gateway();
+        let cost = if is_gateway {
             // The upstream's ids of purchases are named where there are some.
-            code.is_none_or(|code| MAY_HAVE_COST.contains(&code)) || answer.header("x-gateway-upstream-id").is_some()
+            code.is_none_or(|code| MAY_HAVE_COST.contains(&code)) || answer.header(UPSTREAM_ID).is_some()
         } else {
-            answer.status >= 500 || answer.status == 408
+            status >= 500 || status == 408
         };
-        let message = match error_text(answer) {
+        let text = match (error_text(answer), param) {
+            (Some(text), Some(param)) if !text.contains(param) => format!("{param}: {text}"),
+            (Some(text), _) if is_gateway => text,
+            (Some(text), _) => format!("{} (HTTP {status})", text.trim_end_matches('.')),
+            (None, _) => format!("the server answers with HTTP {status}"),
+        };
+        // This answer is not the only one that may have been given to the request.
+        let earlier = match &self.job {
+            Some(id) if self.is_sent => {
+                Some(format!("The job was accepted and may cost money; fetch it later: {}", self.hint.command(id)))
+            }
+            Some(_) | None => self.is_repeated.then(|| {
+                "An earlier attempt may have been accepted and may cost money; `gptproto-gateway ledger list` shows it"
+                    .to_owned()
+            }),
+        };
+        let kind = kind(cost || earlier.is_some());
+        let rest = earlier.or_else(|| match kind {
+            FailureKind::NothingBought if !text.contains("othing was bought") => Some("Nothing was bought".to_owned()),
             // Errors of a gateway say themselves what they cost.
-            Some(text) if self.client.is_gateway() => text,
-            Some(text) if cost => format!("{text} (HTTP {}). It may have cost money", answer.status),
-            Some(text) => format!("{text} (HTTP {}). Nothing was bought", answer.status),
-            None if cost => format!("the server answers with HTTP {}, and it may have cost money", answer.status),
-            None => format!("the server answers with HTTP {}. Nothing was bought", answer.status),
+            FailureKind::MaybeBought if !is_gateway || code.is_none() => Some("It may have cost money".to_owned()),
+            FailureKind::NothingBought | FailureKind::MaybeBought | FailureKind::Usage => None,
+        });
+        let message = match rest {
+            Some(rest) => format!("{}. {rest}", text.trim_end_matches('.')),
+            None => text,
         };
-        Failure { code: code.map(str::to_owned), ..self.failure(kind(cost), &message) }
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        Failure { code: own(code), param: own(param), ..self.failure(kind, &message) }
     }
+}
+
+/// Returns the whole time that a job is expected to take, and how much of it has passed.
+fn expectation(answer: &Answer) -> (Option<Duration>, Option<Duration>) {
+    let expected = answer.body["expected_completion"].as_i64().zip(answer.body["created"].as_i64());
+    let expected = expected.and_then(|(end, start)| u64::try_from(end.checked_sub(start)?).ok());
+    let expected = expected.filter(|time| *time > 0).map(Duration::from_secs);
+    let left = answer.header(EXPECTED_SECONDS).and_then(|left| left.parse().ok()).map(Duration::from_secs);
+    (expected, expected.zip(left).map(|(expected, left)| expected.saturating_sub(left)))
+}
+
+/// Returns what of a request had no effect, or another one, in sentences.
+fn notes(answer: &Answer) -> Vec<String> {
+    let words = [
+        (DROPPED, "left out by the gateway"),
+        (IGNORED, "not known to the gateway"),
+        (RENAMED, "read by the gateway under another name"),
+    ];
+    let note = |(header, words)| Some(format!("{words}: {}", printable(answer.header(header)?)));
+    words.into_iter().filter_map(note).collect()
 }
 
 fn kind(may_have_cost: bool) -> FailureKind {
@@ -331,10 +397,10 @@ fn error_text(answer: &Answer) -> Option<String> {
 
 /// Returns how long a refused request should pause, when it may be sent again.
 fn retry_after(answer: &Answer) -> Option<Duration> {
-    if answer.header("x-should-retry") != Some("true") {
+    if answer.header(SHOULD_RETRY) != Some("true") {
         return None;
     }
-    let seconds = answer.header("retry-after")?.parse().ok()?;
+    let seconds = answer.header(RETRY_AFTER)?.parse().ok()?;
     Some(Duration::from_secs(seconds)).filter(|pause| *pause <= RETRY_AFTER_MAX)
 }
 
@@ -343,8 +409,6 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
 struct Lost {
     since: Option<Instant>,
     pause: Option<Duration>,
-    /// At least one request may have arrived.
-    is_sent: bool,
 }
 
 impl Lost {
@@ -359,6 +423,9 @@ impl Lost {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderMap;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -367,6 +434,22 @@ mod tests {
         for text in ["pred_", "01KBQ5", "pred_../x", "pred_a?b", "pred_a b"] {
             assert!(!is_id(text), "{text}");
         }
+    }
+
+    #[test]
+    fn the_age_of_a_job_is_what_the_server_does_not_expect_any_more() {
+        let answer = |left: Option<u64>, body: Value| {
+            let mut headers = HeaderMap::new();
+            headers.extend(left.map(|left| (EXPECTED_SECONDS, left.into())));
+            expectation(&Answer { status: 200, headers, body })
+        };
+        let body = json!({"created": 1_000, "expected_completion": 1_166});
+        let whole = Some(Duration::from_secs(166));
+        assert_eq!(answer(Some(146), body.clone()), (whole, Some(Duration::from_secs(20))));
+        assert_eq!(answer(Some(200), body.clone()), (whole, Some(Duration::ZERO)));
+        assert_eq!(answer(None, body), (whole, None));
+        assert_eq!(answer(Some(5), json!({"created": 1_000})), (None, None));
+        assert_eq!(answer(None, json!({"created": i64::MIN, "expected_completion": i64::MAX})), (None, None));
     }
 
     #[test]

@@ -17,16 +17,17 @@ pub(super) struct PictureForm {
     /// Parameters with their values, without those that are left to the server.
     fields: Vec<(&'static str, String)>,
     n: u8,
+    is_fresh: bool,
 }
 
 impl PictureForm {
     pub(super) fn new(inputs: Inputs, request: &RequestArguments) -> Self {
         let Inputs { files, mask, prompt } = inputs;
-        let RequestArguments { model, size, quality, background, n, format: _ } = request;
+        let RequestArguments { model, size, quality, background, n, fresh, format: _ } = request;
         let optional = [("model", model), ("size", size), ("quality", quality), ("background", background)];
         let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
         let fields = [("prompt", prompt)].into_iter().chain(optional).collect();
-        Self { files, mask, fields, n: *n }
+        Self { files, mask, fields, n: *n, is_fresh: *fresh }
     }
 
     /// Asks for an encoding; `None` leaves it to the server.
@@ -35,6 +36,11 @@ impl PictureForm {
         let format = format.filter(|format| *format != FileFormat::Png);
         self.fields.extend(format.map(|format| ("output_format", format.name().to_owned())));
         self
+    }
+
+    /// Whether an earlier result is refused.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.is_fresh
     }
 
     /// Returns the route, relative to the base address.

@@ -11,6 +11,8 @@ use super::exit::Failure;
 const PROMPT_BYTES_MAX: u64 = 256 * 1024;
 /// A name that is less like the missing one is not suggested.
 const SIMILARITY_MIN: f64 = 0.7;
+/// Letters of an ending are often swapped, as in `.pgn`.
+const ENDING_SIMILARITY_MIN: f64 = 0.5;
 
 /// Pictures and prompt.
 #[derive(Debug, PartialEq)]
@@ -99,13 +101,25 @@ fn missing(path: &Path) -> String {
 
 /// Returns the file in the same folder whose name is most like that of a missing one.
 fn similar(path: &Path) -> Option<PathBuf> {
-    let wanted = path.file_name()?.to_string_lossy().to_lowercase();
+    let wanted = Path::new(path.file_name()?);
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).ok()?;
     let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
-    let rated = names.map(|name| (strsim::jaro_winkler(&wanted, &name.to_string_lossy().to_lowercase()), name));
+    let rated = names.map(|name| (similarity(wanted, Path::new(&name)), name));
     let (similarity, best) = rated.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
     (similarity >= SIMILARITY_MIN).then(|| parent.map_or_else(|| PathBuf::from(&best), |parent| parent.join(&best)))
+}
+
+/// Returns how much the stems of two names are alike, from 0 to 1, where their endings may be meant for the same.
+fn similarity(one: &Path, other: &Path) -> f64 {
+    let alike = |one: Option<&OsStr>, other: Option<&OsStr>| {
+        let [one, other] = [one, other].map(|part| part.unwrap_or_default().to_string_lossy().to_lowercase());
+        strsim::jaro_winkler(&one, &other)
+    };
+    if alike(one.extension(), other.extension()) < ENDING_SIMILARITY_MIN {
+        return 0.0;
+    }
+    alike(one.file_stem(), other.file_stem())
 }
 
 fn read_prompt(argument: &OsStr, standard_input: &mut dyn Read) -> Result<String, String> {
@@ -160,6 +174,12 @@ mod tests {
         ] {
             let error = parse(words, "").unwrap_err();
             assert!(error.contains(problem), "{words:?}: {error}");
+        }
+        std::fs::write(path("maskopaque.png"), "m").unwrap();
+        std::fs::write(path("pid"), "p").unwrap();
+        for stranger in ["nope.png", "pid.fifo"] {
+            let error = parse(&[&path(stranger), "p"], "").unwrap_err();
+            assert!(!error.contains("did you mean"), "{error}");
         }
     }
 }

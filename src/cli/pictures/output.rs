@@ -1,11 +1,13 @@
 //! The files that pictures are saved in: named and checked before anything is bought, and written whole or not at all.
 
+use std::fmt::Display;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::arguments::FileFormat;
+use crate::ledger::quoted;
 
 /// Before the `umask` of the user.
 const FILE_MODE: u32 = 0o666;
@@ -16,6 +18,8 @@ pub(super) struct Output {
     base: PathBuf,
     format: Option<FileFormat>,
     replaces: bool,
+    /// The name is the program's own choice, so another one does as well.
+    is_default: bool,
 }
 
 impl Output {
@@ -32,12 +36,21 @@ impl Output {
         replaces: bool,
     ) -> Result<Self, String> {
         let default = || format!("{default_name}.{}", format.unwrap_or(FileFormat::Png).name());
-        let base = match output {
-            None => PathBuf::from(default()),
-            Some(path) if path.is_dir() => path.join(default()),
-            Some(path) => path.to_owned(),
+        let (base, is_default) = match output {
+            None => (PathBuf::from(default()), true),
+            Some(path) if path.is_dir() => (path.join(default()), true),
+            Some(path) => (path.to_owned(), false),
         };
-        let ending = base.extension().and_then(|ending| FileFormat::of_ending(&ending.to_string_lossy()));
+        let ending = ending(&base);
+        if let Some(extension) = base.extension()
+            && ending.or(format).is_none()
+        {
+            let extension = extension.to_string_lossy();
+            return Err(format!(
+                "{}: no picture is saved as .{extension}; use .png, .jpg or .webp, or --format",
+                base.display()
+            ));
+        }
         if let (Some(ending), Some(format)) = (ending, format)
             && ending != format
         {
@@ -47,8 +60,9 @@ impl Output {
             return Err(format!("{} is no name of a file", base.display()));
         }
         check_folder(&base)?;
-        let output = Self { base, format: format.or(ending), replaces };
-        for path in output.names(usize::from(count)) {
+        let mut output = Self { base, format: format.or(ending), replaces, is_default };
+        output.base = output.free(usize::from(count));
+        for path in names(&output.base, usize::from(count)) {
             output.check(&path)?;
         }
         Ok(output)
@@ -59,9 +73,12 @@ impl Output {
         self.format
     }
 
-    /// Returns the name for a single picture.
-    pub(super) fn base(&self) -> &Path {
-        &self.base
+    /// Returns the arguments that plan the same files, as a shell reads them.
+    pub(super) fn arguments(&self) -> String {
+        let format = self.format.filter(|_| ending(&self.base).is_none());
+        let format = format.map(|format| format!(" --format {}", format.name())).unwrap_or_default();
+        let force = if self.replaces { " --force" } else { "" };
+        format!(" -o {}{format}{force}", quoted(&self.base.to_string_lossy()))
     }
 
     /// Writes the pictures. Returns their files.
@@ -70,10 +87,10 @@ impl Output {
     ///
     /// Which file could not be written, and why. Those before it are there.
     pub(super) fn write(&self, pictures: &[Vec<u8>]) -> Result<Vec<PathBuf>, String> {
-        let names = self.names(pictures.len());
+        let names = names(&self.free(pictures.len()), pictures.len());
         for (path, bytes) in names.iter().zip(pictures) {
             self.check(path)?;
-            self.write_one(path, bytes).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+            self.write_one(path, bytes).map_err(|error| unwritable(path, &error))?;
         }
         Ok(names)
     }
@@ -97,15 +114,35 @@ impl Output {
         }
     }
 
-    /// Returns the names for a number of pictures: `out.png`, or `out-1.png` and so on.
-    fn names(&self, count: usize) -> Vec<PathBuf> {
-        if count <= 1 {
-            return vec![self.base.clone()];
+    /// Returns the base of names that no file has yet, where the user gave none: `cat-edited.png`, `cat-edited-2.png` and so on.
+    fn free(&self, count: usize) -> PathBuf {
+        let is_free = |base: &PathBuf| names(base, count).iter().all(|name| name.symlink_metadata().is_err());
+        let mut bases = (2_u32..).map(|number| numbered(&self.base, number));
+        if !self.is_default || self.replaces || is_free(&self.base) {
+            return self.base.clone();
         }
-        let stem = self.base.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let ending = self.base.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
-        (1..=count).map(|number| self.base.with_file_name(format!("{stem}-{number}{ending}"))).collect()
+        bases.find(is_free).unwrap_or_else(|| self.base.clone())
     }
+}
+
+/// Returns the names for a number of pictures: `out.png`, or `out-1.png` and so on.
+fn names(base: &Path, count: usize) -> Vec<PathBuf> {
+    if count <= 1 {
+        return vec![base.to_owned()];
+    }
+    (1..=count).map(|number| numbered(base, number)).collect()
+}
+
+/// Adds a number to a name, before its ending.
+fn numbered(base: &Path, number: impl Display) -> PathBuf {
+    let stem = base.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let ending = base.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+    base.with_file_name(format!("{stem}-{number}{ending}"))
+}
+
+/// Returns the encoding that a name promises.
+fn ending(path: &Path) -> Option<FileFormat> {
+    path.extension().and_then(|ending| FileFormat::of_ending(&ending.to_string_lossy()))
 }
 
 fn folder(path: &Path) -> &Path {
@@ -119,7 +156,12 @@ fn check_folder(path: &Path) -> Result<(), String> {
         return Err(format!("the folder {} does not exist", folder.display()));
     }
     // The file is removed at once; permissions alone do not say whether the disk is writable.
-    tempfile::tempfile_in(folder).map(drop).map_err(|error| format!("{} cannot be written: {error}", folder.display()))
+    tempfile::tempfile_in(folder).map(drop).map_err(|error| unwritable(folder, &error))
+}
+
+/// Returns the message of an error, whose own text has the name of a temporary file.
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be written: {}", path.display(), error.kind())
 }
 
 #[cfg(test)]
@@ -157,6 +199,39 @@ mod tests {
         assert!(plan("a.png", Some(FileFormat::Webp)).unwrap_err().contains("--format webp"));
         assert!(plan("nowhere/a.png", None).unwrap_err().contains("nowhere does not exist"));
         let inside = Output::planned(Some(folder.path()), "cat-edited", Some(FileFormat::Jpeg), 1, false).unwrap();
-        assert_eq!(inside.base(), folder.path().join("cat-edited.jpeg"));
+        assert_eq!(inside.base, folder.path().join("cat-edited.jpeg"));
+        for name in ["a.gif", "a.txt", "v1.2"] {
+            let error = plan(name, None).unwrap_err();
+            assert!(error.contains("use .png, .jpg or .webp, or --format"), "{error}");
+            plan(name, Some(FileFormat::Png)).unwrap();
+        }
+        plan("no-ending", None).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_the_user_did_not_give_is_one_that_no_file_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = |replaces| Output::planned(Some(folder.path()), "cat-edited", None, 1, replaces).unwrap();
+        let same_time = plan(false);
+        let names: Vec<_> = [plan(false), same_time, plan(false)]
+            .iter()
+            .map(|output| output.write(&[vec![1]]).unwrap()[0].file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["cat-edited.png", "cat-edited-2.png", "cat-edited-3.png"]);
+        assert_eq!(plan(true).base.file_name().unwrap(), "cat-edited.png");
+    }
+
+    #[test]
+    fn the_same_files_can_be_planned_by_another_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().display();
+        for (name, format, replaces, arguments) in [
+            ("a.png", None, false, format!(" -o {place}/a.png")),
+            ("a.png", Some(FileFormat::Png), true, format!(" -o {place}/a.png --force")),
+            ("my a.dat", Some(FileFormat::Webp), true, format!(" -o '{place}/my a.dat' --format webp --force")),
+        ] {
+            let output = Output::planned(Some(&folder.path().join(name)), "cat", format, 1, replaces).unwrap();
+            assert_eq!(output.arguments(), arguments);
+        }
     }
 }

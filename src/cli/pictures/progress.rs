@@ -7,12 +7,16 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::exit::printable;
+use crate::cli::printer::print_error;
+use crate::config::Environment;
 
 const REDRAW: Duration = Duration::from_millis(120);
 /// Cells of the bar.
 const BAR: usize = 24;
 /// The width of a terminal that does not know its own.
 const WIDTH: usize = 80;
+/// A narrower terminal has no room for the bar beside its text.
+const BAR_WIDTH_MIN: usize = 60;
 
 /// What is going on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ impl Stage {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Progress {
     pub(super) stage: Stage,
+    /// When the job was accepted, by the clock of this machine; `None`: by this command.
+    pub(super) begun: Option<Instant>,
     /// The whole time that is expected, where it is known.
     pub(super) expected: Option<Duration>,
     /// As the server says.
@@ -64,11 +70,12 @@ pub(super) struct ProgressLine {
 }
 
 impl ProgressLine {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(environment: &Environment) -> Self {
+        let is_dumb = environment.get("TERM").is_some_and(|terminal| terminal == "dumb");
         Self {
-            is_terminal: io::stderr().is_terminal(),
+            is_terminal: io::stderr().is_terminal() && !is_dumb,
             started: Instant::now(),
-            progress: Progress { stage: Stage::Connecting, expected: None, percent: None },
+            progress: Progress { stage: Stage::Connecting, begun: None, expected: None, percent: None },
             frames: 0,
             printed: None,
         }
@@ -90,21 +97,28 @@ impl ProgressLine {
                 |printed: &Stage| matches!((printed, &self.progress.stage), (Stage::Queued(_), Stage::Queued(_)));
             if !self.printed.as_ref().is_some_and(same) {
                 let expected = self.progress.expected.map(|time| format!(", expected to take {} s", time.as_secs()));
-                eprintln!("{}{}", self.progress.stage.text(), expected.unwrap_or_default());
+                print_error(format_args!("{}{}", self.progress.stage.text(), expected.unwrap_or_default()));
             }
             self.printed = Some(self.progress.stage.clone());
+        }
+    }
+
+    /// Names the job where lines stay: whatever ends this command, it can be fetched.
+    pub(super) fn job(&self, id: &str) {
+        if !self.is_terminal {
+            print_error(format_args!("job {id}"));
         }
     }
 
     /// Waits for something, and keeps the line moving meanwhile.
     pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        let mut redraw = tokio::time::interval(REDRAW);
+        let mut frames = tokio::time::interval(REDRAW);
         loop {
             tokio::select! {
                 biased;
                 done = work.as_mut() => return done,
-                _ = redraw.tick(), if self.is_terminal => self.draw(),
+                _ = frames.tick(), if self.is_terminal => self.draw(),
             }
         }
     }
@@ -112,8 +126,7 @@ impl ProgressLine {
     /// Removes the line.
     pub(super) fn clear(&mut self) {
         if self.is_terminal {
-            eprint!("\r\x1b[K");
-            let _ = io::stderr().flush();
+            redraw("");
         }
     }
 
@@ -121,35 +134,46 @@ impl ProgressLine {
         self.frames += 1;
         let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(WIDTH, |size| usize::from(size.ws_col));
         let width = if width == 0 { WIDTH } else { width };
-        let line = line(&self.progress, self.started.elapsed(), self.frames, width);
-        eprint!("\r{line}\x1b[K");
-        let _ = io::stderr().flush();
+        // A job that is fetched or joined is older than the command.
+        let age = self.progress.begun.unwrap_or(self.started).elapsed();
+        let line = line(&self.progress, age, self.started.elapsed(), self.frames, width);
+        redraw(&line);
     }
 }
 
-/// Returns the line for a width.
-fn line(progress: &Progress, elapsed: Duration, frame: usize, width: usize) -> String {
-    let Progress { stage, expected, percent } = progress;
+/// Draws over the line that is there. A terminal that is gone ends no work.
+fn redraw(line: &str) {
+    let _ = io::stderr().write_all(format!("\r{line}\x1b[K").as_bytes());
+}
+
+/// Returns the line for a width. `age` is that of the job, and `elapsed` the time of the command.
+fn line(progress: &Progress, age: Duration, elapsed: Duration, frame: usize, width: usize) -> String {
+    let Progress { stage, expected, percent, .. } = progress;
     let working = matches!(stage, Stage::Queued(_) | Stage::Submitting | Stage::Processing);
-    let by_time = expected.filter(|_| working).map(|expected| share(elapsed, expected));
+    let by_time = expected.filter(|_| working).map(|expected| share(age, expected));
     // A server that gives a percentage knows more than a clock.
     let share = percent.filter(|_| working).or(by_time).map(|share| share.min(99));
-    let mut text = String::from("[");
-    for cell in 0..BAR {
-        let filled = match share {
-            Some(share) => cell * 100 < usize::from(share) * BAR,
-            // A piece that wanders: nothing is known.
-            None => (cell + 3 * BAR - frame % BAR) % BAR < 4,
-        };
-        text.push(if filled { '#' } else { '.' });
+    let mut text = String::new();
+    if width >= BAR_WIDTH_MIN {
+        text.push('[');
+        for cell in 0..BAR {
+            let filled = match share {
+                Some(share) => cell * 100 < usize::from(share) * BAR,
+                // A piece that wanders: nothing is known.
+                None => (cell + 3 * BAR - frame % BAR) % BAR < 4,
+            };
+            text.push(if filled { '#' } else { '.' });
+        }
+        text.push_str("] ");
     }
-    text.push(']');
     if let Some(share) = share {
-        let _ = write!(text, " {share:>2} %");
+        let _ = write!(text, "{share:>2} %  ");
+    } else if !text.is_empty() {
+        text.push(' ');
     }
-    let _ = write!(text, "  {}, {} s", stage.text(), elapsed.as_secs());
+    let _ = write!(text, "{}, {} s", stage.text(), elapsed.as_secs());
     if let Some(expected) = expected.filter(|_| working) {
-        match expected.checked_sub(elapsed).map(|left| left.as_secs()) {
+        match expected.checked_sub(age).map(|left| left.as_secs()) {
             Some(left) if left > 0 => drop(write!(text, ", about {left} s left")),
             Some(_) | None => text.push_str(", a little longer than usual"),
         }
@@ -159,8 +183,8 @@ fn line(progress: &Progress, elapsed: Duration, frame: usize, width: usize) -> S
 }
 
 /// Returns how much of a time has passed, in percent.
-fn share(elapsed: Duration, expected: Duration) -> u8 {
-    let share = elapsed.as_millis() * 100 / expected.as_millis().max(1);
+fn share(age: Duration, expected: Duration) -> u8 {
+    let share = age.as_millis() * 100 / expected.as_millis().max(1);
     u8::try_from(share.min(100)).unwrap_or(100)
 }
 
@@ -169,8 +193,8 @@ mod tests {
     use super::*;
 
     fn shown(stage: Stage, expected: Option<u64>, percent: Option<u8>, elapsed: u64) -> String {
-        let progress = Progress { stage, expected: expected.map(Duration::from_secs), percent };
-        line(&progress, Duration::from_secs(elapsed), 0, 120)
+        let progress = Progress { stage, begun: None, expected: expected.map(Duration::from_secs), percent };
+        line(&progress, Duration::from_secs(elapsed), Duration::from_secs(elapsed), 0, 120)
     }
 
     #[test]
@@ -187,7 +211,18 @@ mod tests {
 
     #[test]
     fn the_line_fits_into_the_terminal() {
-        let progress = Progress { stage: Stage::Processing, expected: None, percent: Some(3) };
-        assert_eq!(line(&progress, Duration::ZERO, 0, 20).len(), 19);
+        let expected = Some(Duration::from_secs(40));
+        let progress = Progress { stage: Stage::Processing, begun: None, expected, percent: Some(3) };
+        let narrow = |width| line(&progress, Duration::ZERO, Duration::ZERO, 0, width);
+        assert_eq!(narrow(40), " 3 %  being made, 0 s, about 40 s left", "the time matters more than the bar");
+        assert_eq!(narrow(20).len(), 19);
+    }
+
+    #[test]
+    fn an_older_job_has_the_share_and_the_rest_of_its_own_age() {
+        let expected = Some(Duration::from_secs(40));
+        let progress = Progress { stage: Stage::Processing, begun: None, expected, percent: None };
+        let line = line(&progress, Duration::from_secs(30), Duration::from_secs(2), 0, 120);
+        assert!(line.ends_with("] 75 %  being made, 2 s, about 10 s left"), "{line}");
     }
 }

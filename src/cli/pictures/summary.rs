@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::follow::Finished;
+use crate::cli::printer::{print, print_error};
+use crate::http::gateway_headers::HIT;
 
 /// A piece of work that is done.
 #[derive(Debug)]
@@ -15,22 +17,24 @@ pub(super) struct Summary {
     files: Vec<PathBuf>,
     finished: Finished,
     took: Duration,
+    /// The server is a sandbox.
+    is_simulated: bool,
 }
 
 impl Summary {
-    pub(super) fn new(files: Vec<PathBuf>, finished: Finished, took: Duration) -> Self {
-        Self { files, finished, took }
+    pub(super) fn new(files: Vec<PathBuf>, finished: Finished, took: Duration, is_simulated: bool) -> Self {
+        Self { files, finished, took, is_simulated }
     }
 
     /// Prints the summary on standard output, and warnings of the text form on standard error.
     pub(super) fn print(&self, as_json: bool) {
         if as_json {
-            println!("{:#}", self.json());
+            print(format_args!("{:#}\n", self.json()));
             return;
         }
-        print!("{}", self.text());
+        print(self.text());
         for warning in &self.finished.warnings {
-            eprintln!("warning: {warning}");
+            print_error(format_args!("warning: {warning}"));
         }
     }
 
@@ -42,7 +46,7 @@ impl Summary {
             let mut command = Command::new(program);
             command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             if let Err(error) = command.spawn() {
-                eprintln!("warning: {} cannot be shown, {program}: {error}", file.display());
+                print_error(format_args!("warning: {} cannot be shown, {program}: {error}", file.display()));
             }
         }
     }
@@ -63,8 +67,9 @@ impl Summary {
     fn price(&self) -> String {
         let Finished { cache, cost_usd, cost_is_estimated, .. } = &self.finished;
         match (cache.as_deref(), cost_usd) {
-            (Some("hit"), _) => "$0, from the cache".to_owned(),
+            (Some(HIT), _) => "$0, from the cache (--fresh makes a new one)".to_owned(),
             (Some("joined"), _) => "$0, joined a job that was under way or done".to_owned(),
+            (_, Some(usd)) if self.is_simulated => format!("${usd:.4} simulated"),
             (_, Some(usd)) if *cost_is_estimated => format!("${usd:.4} (estimated)"),
             (_, Some(usd)) => format!("${usd:.4}"),
             (_, None) => "price not reported".to_owned(),
@@ -88,6 +93,7 @@ impl Summary {
             "model": model,
             "cost_usd": cost_usd,
             "cost_estimated": cost_is_estimated,
+            "simulated": self.is_simulated,
             "cache": cache,
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
             "warnings": warnings,
@@ -127,7 +133,7 @@ mod tests {
             cache: Some(cache.to_owned()),
             warnings: Vec::new(),
         };
-        Summary::new(vec![PathBuf::from("out.png")], finished, Duration::from_millis(2340))
+        Summary::new(vec![PathBuf::from("out.png")], finished, Duration::from_millis(2340), false)
     }
 
     #[test]
@@ -138,5 +144,7 @@ mod tests {
         assert!(summary("joined", Some(0.0)).text().contains("$0, joined a job"));
         assert!(summary("miss", None).text().contains("price not reported"));
         assert_eq!(summary("miss", Some(0.5)).json()["cost_usd"], 0.5);
+        let simulated = Summary { is_simulated: true, ..summary("miss", Some(0.0192)) };
+        assert!(simulated.text().contains("$0.0192 simulated") && simulated.json()["simulated"] == true);
     }
 }

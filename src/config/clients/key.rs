@@ -6,6 +6,9 @@ use super::check_name;
 use crate::config::{Error, Secret};
 use crate::model::Digest;
 
+/// The start of every key that a gateway makes.
+pub(crate) const KEY_START: &str = "sk-gw-";
+
 /// Returns the digest under which a client key is stored. Keys are long and random, so a slow hash would add nothing.
 pub(crate) fn digest_of_key(key: &str) -> Digest {
     Digest::of(key.as_bytes())
@@ -29,7 +32,7 @@ pub fn mint_key(name: &str, random: [u8; 24]) -> Result<NewKey, Error> {
     // A name that begins as keys do is not repeated.
     let shown = if name.starts_with("sk-") { String::new() } else { format!(" {name:?}") };
     check_name(name).map_err(|problem| Error::invalid(format!("--name{shown}"), problem))?;
-    let mut key = String::from("sk-gw-");
+    let mut key = String::from(KEY_START);
     for byte in random {
         let _ = write!(key, "{byte:02x}");
     }

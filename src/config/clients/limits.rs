@@ -52,17 +52,17 @@ impl LimitsSection {
 #[serde(default)]
 pub(crate) struct LimitOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
-    requests_per_minute: Option<u32>,
+    pub(crate) requests_per_minute: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    requests_at_once: Option<u32>,
+    pub(crate) requests_at_once: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    predictions_at_once: Option<u32>,
+    pub(crate) predictions_at_once: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pictures_per_day: Option<u32>,
+    pub(crate) pictures_per_day: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    usd_per_day: Option<f64>,
+    pub(crate) usd_per_day: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    usd_per_month: Option<f64>,
+    pub(crate) usd_per_month: Option<f64>,
 }
 
 impl LimitOverrides {
@@ -103,6 +103,18 @@ pub(crate) struct LimitPatch {
 impl LimitPatch {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Leaves out what a client has already.
+    pub(crate) fn without_same(&self, own: &LimitOverrides) -> Self {
+        Self {
+            requests_per_minute: self.requests_per_minute.filter(|new| *new != own.requests_per_minute),
+            requests_at_once: self.requests_at_once.filter(|new| *new != own.requests_at_once),
+            predictions_at_once: self.predictions_at_once.filter(|new| *new != own.predictions_at_once),
+            pictures_per_day: self.pictures_per_day.filter(|new| *new != own.pictures_per_day),
+            usd_per_day: self.usd_per_day.filter(|new| *new != own.usd_per_day),
+            usd_per_month: self.usd_per_month.filter(|new| *new != own.usd_per_month),
+        }
     }
 
     /// Fails when a value is outside of the range that `[limits]` has for it.
@@ -153,7 +165,7 @@ pub(crate) fn check_weight(weight: f64) -> Result<(), String> {
 
 fn check_section(section: &str, figures: toml::Table) -> Result<(), String> {
     let sections = toml::Table::from_iter([(section.to_owned(), toml::Value::Table(figures))]);
-    layers::check_ranges(&sections).map_err(|error: Error| error.to_string())
+    layers::check_ranges(&sections).first().map_or(Ok(()), |error: &Error| Err(error.to_string()))
 }
 
 /// Reads a value that is there: `null` is a value, too.

@@ -60,13 +60,18 @@ pub(crate) struct SetupPaths {
 }
 
 /// Returns where a new configuration and its data belong: `named`, else the file that `GATEWAY_CONFIG` names, else the user's.
+/// Another file than the user's has data of its own, by its name: two gateways cannot share a folder.
 pub(crate) fn setup_paths(named: Option<&Path>, environment: &Environment) -> SetupPaths {
     let variable = || environment.get("GATEWAY_CONFIG").map(PathBuf::from);
-    let config = named.map(Path::to_owned).or_else(variable).or_else(|| user_files(environment).into_iter().next());
+    let users = user_files(environment).into_iter().next();
+    let config = named.map(Path::to_owned).or_else(variable).or_else(|| users.clone());
+    let other = config.as_ref().filter(|config| std::path::absolute(config).ok() != users);
+    let stem = other.and_then(|config| config.file_stem()).map(|stem| format!("-{}", stem.to_string_lossy()));
+    let name = format!("gptproto-gateway{}", stem.unwrap_or_default());
     let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
     let local = || std::path::absolute("data").unwrap_or_else(|_| PathBuf::from("data"));
-    SetupPaths { config, storage: data.map_or_else(local, |data| data.join("gptproto-gateway")) }
+    SetupPaths { config, storage: data.map_or_else(local, |data| data.join(name)) }
 }
 
 /// Returns where the user's configuration file is looked for, and the first of them is where a new one belongs.

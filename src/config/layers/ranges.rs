@@ -149,6 +149,14 @@ const RANGES: &[(&str, ValueRange)] = &[
 ];
 
 impl ValueRange {
+    /// Returns both ends as numbers of JSON.
+    pub(super) fn ends(self) -> (serde_json::Value, serde_json::Value) {
+        match self {
+            Whole(min, max) => (min.into(), max.into()),
+            Fraction(min, max) => (min.into(), max.into()),
+        }
+    }
+
     /// Returns the range of a key, `section.key`; `None` when it is no figure.
     pub(super) fn of(key: &str) -> Option<Self> {
         RANGES.iter().find(|(known, _)| *known == key).map(|&(_, range)| range)
@@ -184,18 +192,17 @@ impl std::fmt::Display for ValueRange {
     }
 }
 
-/// Checks the figures of every section. Lists of tables are left out: [`check_entry`] has a name for each entry.
-///
-/// # Errors
-///
-/// [`Error::Invalid`], naming the key, its range and the value; for a figure without a range, too.
-pub(in crate::config) fn check(sections: &Table) -> Result<(), Error> {
+/// Checks the figures of every section. Lists of tables are left out: [`check_entry`] has a name for each entry. Returns an
+/// error for each that is out of its range or has none, with the key, the range and the value.
+pub(in crate::config) fn check(sections: &Table) -> Vec<Error> {
+    let mut problems = Vec::new();
     for (section, keys) in sections {
         for (key, value) in keys.as_table().into_iter().flatten() {
-            check_value(&format!("{section}.{key}"), &format!("{section}.{key}"), value)?;
+            let path = format!("{section}.{key}");
+            problems.extend(check_value(&path, &path, value).err());
         }
     }
-    Ok(())
+    problems
 }
 
 /// Checks the figures of one entry of a list of tables. A key has the range that it has in one of `sections`.

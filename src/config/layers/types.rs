@@ -10,6 +10,7 @@ use crate::config::Error;
 pub(super) struct TableList {
     /// The name in the file.
     name: &'static str,
+    description: &'static str,
     required: &'static [(&'static str, ValueType)],
     optional: &'static [(&'static str, ValueType)],
     /// Sections in which its figures have their ranges, and of which it may have every figure that it lists.
@@ -19,7 +20,7 @@ pub(super) struct TableList {
 
 /// The type of a value that is no figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ValueType {
+pub(super) enum ValueType {
     Text,
     Texts,
     /// A table of texts by name.
@@ -28,6 +29,7 @@ enum ValueType {
 
 pub(super) const CLIENTS: TableList = TableList {
     name: "clients",
+    description: "Clients, each with the digest of its key and limits of its own.",
     required: &[("name", ValueType::Text), ("key_digest", ValueType::Text)],
     optional: &[("models", ValueType::Texts)],
     sections: &["clients", "limits"],
@@ -44,6 +46,7 @@ pub(super) const CLIENTS: TableList = TableList {
 
 pub(super) const ACCOUNTS: TableList = TableList {
     name: "upstream.accounts",
+    description: "Several upstream accounts. An absent limit is that of [upstream].",
     required: &[("name", ValueType::Text)],
     optional: &[("api_key_file", ValueType::Text)],
     sections: &["upstream"],
@@ -51,6 +54,32 @@ pub(super) const ACCOUNTS: TableList = TableList {
 };
 
 impl TableList {
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn description(&self) -> &'static str {
+        self.description
+    }
+
+    /// Returns the keys that an entry must have.
+    pub(super) fn required(&self) -> impl Iterator<Item = &'static str> {
+        self.required.iter().map(|(name, _)| *name)
+    }
+
+    /// Returns the keys that are no figures.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, ValueType)> {
+        self.required.iter().chain(self.optional).copied()
+    }
+
+    /// Returns the keys that are figures, each with the name under which its range is known.
+    pub(super) fn figures(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.figures.iter().map(|name| {
+            let paths = self.sections.iter().map(|section| format!("{section}.{name}"));
+            (*name, paths.into_iter().find(|path| ranges::ValueRange::of(path).is_some()).unwrap_or_default())
+        })
+    }
+
     /// Checks the keys of every entry, with the types and ranges of their values.
     ///
     /// # Errors
@@ -83,7 +112,11 @@ impl TableList {
                 None if self.figures.contains(&key.as_str()) => {
                     figures.insert(key.clone(), value.clone());
                 }
-                None => return Err(Error::invalid(origin, format!("unknown key {key}"))),
+                None => {
+                    let known = self.texts().map(|(name, _)| name).chain(self.figures.iter().copied());
+                    let hint = super::reference::nearest(key, known).map(|name| format!("; did you mean {name}?"));
+                    return Err(Error::invalid(origin, format!("unknown key {key}{}", hint.unwrap_or_default())));
+                }
             }
         }
         let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();

@@ -16,9 +16,7 @@ pub(crate) struct FileMode(pub(crate) u32);
 
 /// Why a text is not a mode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "server.unix_socket_mode {0:?} must be three or four octal digits from 000 to 0777, such as \"0600\" or \"0660\""
-)]
+#[error("{0:?} must be three or four octal digits from 000 to 0777, such as \"0600\" or \"0660\"")]
 pub(crate) struct InvalidFileMode(String);
 
 impl TryFrom<String> for FileMode {
@@ -66,6 +64,6 @@ mod tests {
             assert!(error.contains("server.unix_socket_mode"), "{error}");
         }
         let error = refusal(&format!("[server]\nunix_socket = \"/{}\"", "x".repeat(107)), &[]);
-        assert_eq!(error, "server.unix_socket: must be a path of at most 107 bytes");
+        assert!(error.starts_with("server.unix_socket: must be a path of at most 107 bytes"), "{error}");
     }
 }

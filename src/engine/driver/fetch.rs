@@ -94,7 +94,7 @@ impl Fetcher {
             match result {
                 Ok(picture) => stored.push(picture),
                 Err(problem) => {
-                    tracing::warn!(?problem, "an output could not be stored; it is fetched again if that may help");
+                    tracing::warn!(%problem, "an output could not be stored; it is fetched again if that may help");
                     // What may pass decides whether there is another round.
                     if !matches!((&trouble, &problem), (Some(_), FetchFailure::Invalid(_))) {
                         trouble = Some(problem);

@@ -18,7 +18,7 @@ use crate::engine::jobs::{JobStage, Jobs, ListOutcome, LiveView, NewJob, Recover
 use crate::engine::reuse::ReusePolicy;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{
-    ClientId, Failure, JobId, JobResult, PictureRequest, PurchaseId, PurchaseResult, QuotaHold, UpstreamId,
+    ClientId, Credential, Failure, JobId, JobResult, PictureRequest, PurchaseId, PurchaseResult, QuotaHold, UpstreamId,
 };
 use crate::storage::journal::{JobRecord, StoredJob};
 use crate::upstream::formats::FormatChange;
@@ -83,6 +83,7 @@ pub(super) struct LivePurchase {
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) request: Arc<PictureRequest>,
+    credential: Option<Arc<dyn Credential>>,
     pub(super) slot: QueueSlot,
     /// From the grant until the submit.
     pub(super) reservation: Option<Reservation<Submit>>,
@@ -93,6 +94,7 @@ pub(super) struct Submission {
 pub(in crate::engine) struct QueuedJob {
     pub(in crate::engine) job: NewJob,
     pub(in crate::engine) request: PictureRequest,
+    pub(in crate::engine) credential: Option<Arc<dyn Credential>>,
     pub(in crate::engine) slots: Vec<QueueSlot>,
     pub(in crate::engine) quota: Box<dyn QuotaHold>,
 }
@@ -148,6 +150,13 @@ pub(in crate::engine) enum Listed {
 pub(in crate::engine) struct KeepAlive {
     driver: Arc<Driver>,
     job: JobId,
+}
+
+impl Submission {
+    /// Whether the key of its client is still valid.
+    pub(super) fn is_permitted(&self) -> bool {
+        self.credential.as_ref().is_none_or(|credential| credential.is_valid())
+    }
 }
 
 impl ReportedPercent {
@@ -270,20 +279,21 @@ impl Driver {
         policy: ReusePolicy,
         seen: u64,
     ) -> Result<Listed, Failure> {
-        let QueuedJob { job, request, slots, quota } = queued;
+        let QueuedJob { job, request, credential, slots, quota } = queued;
         let record = Arc::clone(&job.record);
         let mut state = self.lock();
         let (record, is_new, effects) = match state.jobs.list_or_join(job, policy, seen)? {
             ListOutcome::LookAgain(job) => {
                 drop(state);
-                return Ok(Listed::LookAgain(Box::new(QueuedJob { job: *job, request, slots, quota })));
+                return Ok(Listed::LookAgain(Box::new(QueuedJob { job: *job, request, credential, slots, quota })));
             }
             ListOutcome::Joined(other) => (other, false, Vec::new()),
             ListOutcome::New(effects) => {
                 let request = Arc::new(request);
-                let purchases = slots.into_iter().map(|slot| LivePurchase {
-                    submission: Some(Submission { request: Arc::clone(&request), slot, reservation: None }),
-                    ..LivePurchase::default()
+                let purchases = slots.into_iter().map(|slot| {
+                    let (request, credential) = (Arc::clone(&request), credential.clone());
+                    let submission = Some(Submission { request, credential, slot, reservation: None });
+                    LivePurchase { submission, ..LivePurchase::default() }
                 });
                 state.live.insert(record.id, quota, purchases.collect());
                 (record, true, effects)

@@ -100,7 +100,7 @@ async fn poll_once(driver: Arc<Driver>, purchase: PurchaseId, poll: NextPoll, re
         Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {}
     }
     if let Err(error) = &result {
-        tracing::debug!(%purchase, %account, ?error, "a poll failed; the purchase is polled again");
+        tracing::debug!(%purchase, %account, %error, "a poll failed; the purchase is polled again");
     }
     drop(ended);
     driver.handle(Event::Polled { purchase, age, result });

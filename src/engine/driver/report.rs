@@ -27,7 +27,8 @@ pub(super) fn log_end(ended: &EndedPurchase) {
     match result {
         Ok(pictures) => {
             let seconds = rounded(took.as_secs_f64(), 1000.0);
-            tracing::info!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
+            // The line of its request has the price and the time.
+            tracing::debug!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
             if ended.inputs_unseen {
                 let upstream = upstream.as_ref().map(ToString::to_string);
                 tracing::warn!(
@@ -186,7 +187,7 @@ pub(super) fn log_format(change: &FormatChange) {
         };
     }
     match *state {
-        "proven" => tracing::info!(%account, model, task, format, "the upstream accepts a request format"),
+        "proven" => tracing::debug!(%account, model, task, format, "the upstream accepts a request format"),
         "refused" => warn!("the upstream refuses a request format; another one is used"),
         "suspect" => warn!("a request format is in doubt, although it is accepted; it is used after all others"),
         _ => warn!("nothing is known of a request format any more; it is tried again"),

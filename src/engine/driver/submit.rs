@@ -31,6 +31,9 @@ fn on_granted(driver: &Arc<Driver>, purchase: PurchaseId, granted: Result<Grante
             // A purchase that has ended meanwhile returns the permission by dropping it.
             let Some(live) = state.live.purchase(purchase) else { return };
             let Some(submission) = &mut live.submission else { return };
+            if !submission.is_permitted() {
+                return driver.process(&mut state, Event::NotGranted { purchase, failure: Failure::Abandoned });
+            }
             let account = in_flight.account().clone();
             (submission.reservation, live.in_flight) = (Some(reservation), Some(in_flight));
             driver.process(&mut state, Event::Granted { purchase, account });
@@ -152,7 +155,8 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
     driver.process(&mut state, Event::Submitted { purchase, result: SubmitResult { result, usable_accounts } });
 }
 
-/// Returns what runs between the last byte but one and the last: the jobs decide whether the last one leaves.
+/// Returns what runs between the last byte but one and the last: the jobs decide whether the last one leaves. It does not where
+/// the client's key has ended, and the purchase, queued again, is cancelled.
 fn commit(driver: &Arc<Driver>, purchase: PurchaseId) -> Commit {
     let driver = Arc::clone(driver);
     Box::new(move || {
@@ -161,6 +165,9 @@ fn commit(driver: &Arc<Driver>, purchase: PurchaseId) -> Commit {
             {
                 let mut state = driver.lock();
                 let Some(live) = state.live.purchase(purchase) else { return false };
+                if live.submission.as_ref().is_some_and(|submission| !submission.is_permitted()) {
+                    return false;
+                }
                 live.last_byte = Some(last_byte);
                 driver.process(&mut state, Event::Uploaded { purchase });
             }

@@ -108,6 +108,13 @@ pub(in crate::engine) enum FetchFailure {
     Storage(String),
 }
 
+impl std::fmt::Display for FetchFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Upstream(problem) | Self::Invalid(problem) | Self::Storage(problem)) = self;
+        f.write_str(problem)
+    }
+}
+
 /// What is to be done. The effects of one event are carried out in their order.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum Effect {

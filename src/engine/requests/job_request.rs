@@ -1,13 +1,17 @@
 //! What a client asks for.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use crate::model::{ClientId, IdempotencyKey, PictureRequest, Webhook};
+use crate::model::{ClientId, Credential, IdempotencyKey, PictureRequest, Webhook};
 
 /// A validated request of a client, with its inputs spooled.
 #[derive(Debug)]
 pub(crate) struct JobRequest {
     pub(crate) client: ClientId,
+    /// Nothing is submitted once it has ended; `None` for a purchase of the gateway's own.
+    pub(crate) credential: Option<Arc<dyn Credential>>,
     pub(crate) request: PictureRequest,
     /// The client refuses an earlier result (`Cache-Control: no-cache`).
     pub(crate) fresh: bool,

@@ -139,7 +139,7 @@ fn check_may_buy(engine: &Engine) -> Result<(), Failure> {
 fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: Instant) -> Result<QueuedJob, Failure> {
     let services = &engine.driver.services;
     let created = services.clock.now();
-    let JobRequest { client, request, private, key, wait_mode, webhook, .. } = job;
+    let JobRequest { client, credential, request, private, key, wait_mode, webhook, .. } = job;
     let record = Arc::new(JobRecord {
         id: JobId::new(created, services.rng.bits()),
         client,
@@ -180,7 +180,7 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
     let times = StartTimes { start_by: start_by.into_std(), expected_start: expected_start.into_std() };
     let formats = Arc::new(formats(engine, model, &request, pictures.first().copied().unwrap_or(1)));
     let job = NewJob { record, api_kind: request.api_kind, formats, pictures, webhook, times };
-    Ok(QueuedJob { job, request, slots, quota })
+    Ok(QueuedJob { job, request, credential, slots, quota })
 }
 
 /// Returns a prompt as it is kept. No model takes a longer one.

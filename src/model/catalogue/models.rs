@@ -9,6 +9,7 @@ use super::api::{Capabilities, UpstreamApi};
 use super::names::{OperatorAliases, candidates, likeness};
 use super::parameters::{Parameters, TaskSpec, check_auto};
 use super::size_rule::SizeRule;
+use crate::model::environment::Current;
 use crate::model::ids::ModelId;
 use crate::model::money::{Cost, PictureTerms, Price};
 use crate::model::outcome::JobResult;
@@ -23,7 +24,7 @@ pub(crate) struct Catalogue {
     pub(crate) models: Vec<Model>,
     /// Not part of the file.
     #[serde(skip)]
-    pub(super) operator_aliases: OperatorAliases,
+    pub(super) operator_aliases: Current<OperatorAliases>,
 }
 
 impl Catalogue {
@@ -37,7 +38,7 @@ impl Catalogue {
     fn named(&self, name: &str) -> Option<&Model> {
         let by_id = |id: &str| self.models.iter().find(|model| model.id.as_str().eq_ignore_ascii_case(id));
         let has_alias = |model: &&Model| model.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name));
-        let of_operator = || self.operator_aliases.get(name).and_then(by_id);
+        let of_operator = || self.operator_aliases.get().get(name).and_then(by_id);
         by_id(name).or_else(of_operator).or_else(|| self.models.iter().find(has_alias))
     }
 
@@ -79,8 +80,13 @@ impl Catalogue {
             };
             added.add(alias, model.id.to_string())?;
         }
-        self.operator_aliases = added;
+        self.operator_aliases.set(added);
         Ok(())
+    }
+
+    /// Takes over the operator's own names of models from another catalogue with the same models, also in clones of this one.
+    pub(crate) fn take_aliases(&self, other: &Self) {
+        self.operator_aliases.set((*other.operator_aliases.get()).clone());
     }
 
     /// Checks what types cannot: unique names, a default that exists, `auto` values among the listed values.

@@ -84,10 +84,12 @@ pub(crate) fn draw(drawing: &Drawing) -> Bytes {
 fn colour(prompt: &str, index: u32) -> [u8; 3] {
     const LOW: usize = 60;
     const HIGH: usize = 220;
+    /// Keeps ten indices at least 88 steps apart, by the golden ratio.
+    const HUE_STEP: usize = 949;
     let hash = blake3::hash(prompt.as_bytes());
     let start = usize::from(hash.as_bytes()[0]) * 6;
     // Consecutive indices are far apart on the circle of hues, which has six sides of 256 steps.
-    let hue = (start + index as usize * 491) % (6 * 256);
+    let hue = (start + index as usize * HUE_STEP) % (6 * 256);
     let step = hue % 256 * (HIGH - LOW) / 256;
     let (rising, falling) = (LOW + step, HIGH - step);
     match hue / 256 {

@@ -11,8 +11,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, Trans
 use serde_json::{Value, json};
 
 use super::{
-    Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, KEYS_MAX, StoredClient, StoredClients,
-    StoredCommand, StoredKey,
+    Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfiguredNames, KEYS_MAX, StoredClient,
+    StoredClients, StoredCommand, StoredKey, kept_since,
 };
 use crate::model::{AccountId, ClientId, Digest, KeyId, Timestamp};
 use crate::storage::journal::SCHEMA_VERSION;
@@ -44,8 +44,13 @@ impl From<rusqlite::Error> for ClientStoreError {
 
 impl SqliteClients {
     pub(super) fn open(path: &Path) -> Result<Self, ClientStoreError> {
-        if !path.exists() {
-            return Err(ClientStoreError::Missing(path.display().to_string()));
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(ClientStoreError::Missing(path.display().to_string())),
+            Err(error) => {
+                let problem = format!("{}: {error}; run this as the user of the gateway", path.display());
+                return Err(ClientStoreError::Storage(problem));
+            }
         }
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -87,9 +92,10 @@ impl ClientStore for SqliteClients {
         self.with(|connection| Ok(state(connection, since)?))
     }
 
-    fn change(&self, change: &Change, actor: Actor, at: Timestamp) -> Result<i64, ClientStoreError> {
+    fn change(&self, change: &Change, actor: Actor, now: &dyn Fn() -> Timestamp) -> Result<i64, ClientStoreError> {
         self.with(|connection| {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let at = now();
             let command = apply(&transaction, change, at)?;
             let (action, subject, detail) = described(&transaction, change)?;
             transaction.execute(
@@ -98,9 +104,22 @@ impl ClientStore for SqliteClients {
             )?;
             let line = transaction.last_insert_rowid();
             transaction.execute("DELETE FROM audit WHERE id <= ?1", [line.saturating_sub(AUDIT_MAX)])?;
+            delete_ended(&transaction, kept_since(at))?;
             transaction.execute("UPDATE meta SET value = value + 1 WHERE key = 'clients_revision'", ())?;
             transaction.commit()?;
             Ok(command.unwrap_or(line))
+        })
+    }
+
+    fn set_configured(&self, names: &ConfiguredNames) -> Result<(), ClientStoreError> {
+        self.with(|connection| {
+            let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            transaction.execute("DELETE FROM configured_names", ())?;
+            let clients = names.clients.iter().map(|name| ("client", &*name.0));
+            for (kind, name) in clients.chain(names.accounts.iter().map(|name| ("account", &*name.0))) {
+                transaction.execute("INSERT INTO configured_names (kind, name) VALUES (?1, ?2)", [kind, name])?;
+            }
+            Ok(transaction.commit()?)
         })
     }
 
@@ -129,6 +148,11 @@ impl ClientStore for SqliteClients {
         self.with(|connection| Ok(all(connection, sql, params![before.unwrap_or(i64::MAX), limit], audit_line)?))
     }
 
+    fn audit_after(&self, after: i64, limit: usize) -> Result<Vec<AuditLine>, ClientStoreError> {
+        let sql = "SELECT id, at_ms, actor, action, subject, change FROM audit WHERE id > ?1 ORDER BY id LIMIT ?2";
+        self.with(|connection| Ok(all(connection, sql, params![after, limit], audit_line)?))
+    }
+
     fn close(&self) {
         drop(self.lock().take());
     }
@@ -139,12 +163,18 @@ fn state(connection: &Connection, since: Timestamp) -> rusqlite::Result<StoredCl
     let reading = Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
     let keys = format!("{KEYS} WHERE {NOT_ENDED} ORDER BY rowid");
     let account = |row: &Row<'_>| Ok(AccountId(row.get::<_, String>(0)?.into()));
+    let named = |row: &Row<'_>| Ok(ClientId(row.get::<_, String>(0)?.into()));
+    let configured = "SELECT name FROM configured_names WHERE kind = ?1";
     let pending = "SELECT id, command, subject FROM operator_commands WHERE ended_ms IS NULL ORDER BY id";
     Ok(StoredClients {
         revision: revision(&reading)?,
         clients: all(&reading, "SELECT name, weight, limits, models FROM clients ORDER BY name", (), client)?,
         keys: all(&reading, &keys, [since.millis()], key)?,
         paused_accounts: all(&reading, "SELECT account FROM paused_accounts", (), account)?.into_iter().collect(),
+        configured: ConfiguredNames {
+            clients: all(&reading, configured, ["client"], named)?.into_iter().collect(),
+            accounts: all(&reading, configured, ["account"], account)?.into_iter().collect(),
+        },
         commands: all(&reading, pending, (), command)?,
     })
 }
@@ -164,6 +194,7 @@ fn apply(to: &Transaction<'_>, change: &Change, at: Timestamp) -> Result<Option<
     match change {
         Change::CreateKey { client, key } => {
             let name = &*client.name.0;
+            require_not_configured(to, &client.name)?;
             let sql = format!("SELECT EXISTS (SELECT 1 FROM client_keys WHERE {VALID} AND client = ?2)");
             if to.query_row(&sql, params![at.millis(), name], |row| row.get(0))? {
                 return Err(ClientStoreError::NameTaken(client.name.clone()));
@@ -177,6 +208,9 @@ fn apply(to: &Transaction<'_>, change: &Change, at: Timestamp) -> Result<Option<
         }
         Change::UpdateKey { key, client: patch, expires } => {
             let found = valid_key(to, *key, at)?;
+            if !patch.is_empty() {
+                require_not_configured(to, &found.client)?;
+            }
             if let Some(expires) = expires {
                 let expires = expires.map(Timestamp::millis);
                 to.execute("UPDATE client_keys SET expires_ms = ?2 WHERE id = ?1", params![key.to_string(), expires])?;
@@ -232,6 +266,22 @@ fn apply(to: &Transaction<'_>, change: &Change, at: Timestamp) -> Result<Option<
         Change::Note { .. } => {}
     }
     Ok(None)
+}
+
+/// Deletes keys that ended before `since`, and the terms of clients that have no other. What these bought stays in the journal.
+fn delete_ended(from: &Transaction<'_>, since: Timestamp) -> rusqlite::Result<()> {
+    from.execute(&format!("DELETE FROM client_keys WHERE NOT ({NOT_ENDED})"), [since.millis()])?;
+    from.execute("DELETE FROM clients WHERE name NOT IN (SELECT client FROM client_keys)", ())?;
+    Ok(())
+}
+
+/// Fails for the name of a client of the configuration: a key that is made beside would have its pictures and its limits.
+fn require_not_configured(to: &Transaction<'_>, name: &ClientId) -> Result<(), ClientStoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM configured_names WHERE kind = 'client' AND name = ?1)";
+    if to.query_row(sql, [&*name.0], |row| row.get(0))? {
+        return Err(ClientStoreError::Configured(name.clone()));
+    }
+    Ok(())
 }
 
 fn insert_key(to: &Transaction<'_>, key: &StoredKey, at: Timestamp) -> Result<(), ClientStoreError> {

@@ -41,7 +41,7 @@ async fn what_one_program_changes_the_other_sees_by_the_revision() {
     let (journal, gateway, command) = opened(directory.path());
     let before = gateway.revision().unwrap();
     let create = Change::CreateKey { client: client("alice"), key: key("alice", 1) };
-    command.change(&create, Actor::CommandLine, NOW).unwrap();
+    command.change(&create, Actor::CommandLine, &|| NOW).unwrap();
     assert!(gateway.revision().unwrap() > before);
     let state = gateway.state(NOW).unwrap();
     assert_eq!((state.clients, state.keys), (vec![client("alice")], vec![key("alice", 1)]));
@@ -64,7 +64,7 @@ async fn what_one_program_changes_the_other_sees_by_the_revision() {
 async fn a_name_has_one_key_until_that_is_rotated_or_ended() {
     let directory = tempfile::tempdir().unwrap();
     let (_journal, store, _) = opened(directory.path());
-    let change = |change: Change, at| store.change(&change, Actor::Admin, at);
+    let change = |change: Change, at| store.change(&change, Actor::Admin, &|| at);
     let create = |number| Change::CreateKey { client: client("alice"), key: key("alice", number) };
     change(create(1), NOW).unwrap();
     assert!(matches!(change(create(2), NOW), Err(ClientStoreError::NameTaken(_))));
@@ -101,7 +101,7 @@ async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
     let id = key("alice", 1).id;
     let patch = ClientPatch {
         limits: serde_json::from_str(r#"{"usd_per_day": 2}"#).unwrap(),
-        weight: Some(3.0),
+        weight: Some(Some(3.0)),
         models: Some(Some(["gpt-image-2".to_owned()].into())),
     };
     let account = AccountId("one".into());
@@ -116,9 +116,9 @@ async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
         Change::Request(Command::ForgetAccount(account.clone())),
         Change::Note { action: "purchase.resolved", subject: "pred_1.0".to_owned(), change: note },
     ] {
-        store.change(&change, Actor::Admin, NOW).unwrap();
+        store.change(&change, Actor::Admin, &|| NOW).unwrap();
     }
-    store.change(&Change::RevokeKey { key: id }, Actor::Admin, NOW).unwrap_err();
+    store.change(&Change::RevokeKey { key: id }, Actor::Admin, &|| NOW).unwrap_err();
     let lines = store.audit(None, 100).unwrap();
     let actions: Vec<&str> = lines.iter().map(|line| line.action.as_str()).collect();
     assert_eq!(
@@ -152,4 +152,46 @@ async fn every_change_is_in_the_audit_and_a_refused_one_is_not() {
     store.end_command(command.id, "twice", NOW).unwrap();
     assert_eq!(store.command_outcome(command.id).unwrap().as_deref(), Some("done"));
     assert!(store.state(NOW).unwrap().commands.is_empty());
+}
+
+#[tokio::test]
+async fn a_name_of_the_configuration_is_not_made_again_and_its_terms_are_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_journal, gateway, command) = opened(directory.path());
+    let change = |change: Change| command.change(&change, Actor::CommandLine, &|| NOW);
+    change(Change::CreateKey { client: client("bob"), key: key("bob", 1) }).unwrap();
+    let revision = gateway.revision().unwrap();
+    let names = ConfiguredNames {
+        clients: ["alice", "bob"].map(|name| ClientId(name.into())).into(),
+        accounts: [AccountId("default".into())].into(),
+    };
+    gateway.set_configured(&names).unwrap();
+    assert_eq!((gateway.revision().unwrap(), gateway.state(NOW).unwrap().configured), (revision, names));
+    let refused = change(Change::CreateKey { client: client("alice"), key: key("alice", 2) }).unwrap_err();
+    assert!(matches!(&refused, ClientStoreError::Configured(name) if &*name.0 == "alice"), "{refused}");
+    let patch = ClientPatch { weight: Some(Some(2.0)), ..ClientPatch::default() };
+    let update = |client, expires| Change::UpdateKey { key: key("bob", 1).id, client, expires };
+    assert!(matches!(change(update(patch, None)), Err(ClientStoreError::Configured(_))));
+    change(update(ClientPatch::default(), Some(Some(later(9))))).unwrap();
+    gateway.set_configured(&ConfiguredNames::default()).unwrap();
+    change(Change::CreateKey { client: client("alice"), key: key("alice", 2) }).unwrap();
+}
+
+#[tokio::test]
+async fn keys_that_ended_long_ago_are_deleted_with_the_terms_of_their_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_journal, store, _) = opened(directory.path());
+    let change = |change: Change, at: Timestamp| store.change(&change, Actor::Admin, &|| at).unwrap();
+    for (name, number) in [("alice", 1), ("bob", 2)] {
+        change(Change::CreateKey { client: client(name), key: key(name, number) }, NOW);
+    }
+    change(Change::RevokeKey { key: key("alice", 1).id }, later(1));
+    let names = |since| store.state(since).unwrap().clients.into_iter().map(|client| client.name.to_string());
+    assert_eq!(names(later(5)).count(), 2, "also what she has spent is still of interest");
+    let day = 24 * 3600;
+    for (days, kept) in [(29, 2), (31, 1)] {
+        change(Change::PauseAccount(AccountId("one".into())), later(days * day));
+        assert_eq!((store.state(NOW).unwrap().keys.len(), names(NOW).count()), (kept, kept), "after {days} days");
+    }
+    assert_eq!(store.state(NOW).unwrap().keys, [key("bob", 2)]);
 }

@@ -53,6 +53,22 @@ impl QueryAnswer {
         outline(&self.body)
     }
 
+    /// Returns the status that the service tells: that of HTTP, or the code of an error that comes as JSON under 200. `None` where a
+    /// proxy or a login page of the network has answered in its place: by a redirect, or by what is no JSON.
+    pub(crate) fn told_status(&self) -> Option<u16> {
+        match self.status {
+            200..=299 => {
+                let json = self.json()?;
+                let code = json.get("code").or_else(|| json.pointer("/error/code"));
+                let code = code.and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
+                let code = code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
+                Some(code.unwrap_or(self.status))
+            }
+            300..=399 => None,
+            status => Some(status),
+        }
+    }
+
     /// Returns whether the edge answered in place of the service. That the service is behind an edge (`server:
     /// cloudflare`) proves nothing.
     pub(crate) fn edge_refusal(&self) -> Option<EdgeRefusal> {
@@ -121,6 +137,25 @@ mod tests {
             ray: Some("ray".to_owned()),
             mitigated,
             body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn an_error_under_200_is_one_and_a_page_of_the_network_is_not_the_service() {
+        for (status, body, told) in [
+            (200, r#"{"object":"list","data":[]}"#, Some(200)),
+            (200, "[]", Some(200)),
+            (200, r#"{"code":200,"message":"success","data":[]}"#, Some(200)),
+            (200, r#"{"code":401,"message":"Token cannot be empty"}"#, Some(401)),
+            (200, r#"{"code":"403","message":"no"}"#, Some(403)),
+            (200, r#"{"error":{"code":500,"message":"busy"}}"#, Some(500)),
+            (200, "<html>Welcome to Hotel Wifi</html>", None),
+            (200, "", None),
+            (302, "", None),
+            (401, "<html>no</html>", Some(401)),
+            (500, "", Some(500)),
+        ] {
+            assert_eq!(answer(status, false, body).told_status(), told, "{status} {body}");
         }
     }
 

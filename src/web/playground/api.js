@@ -1,25 +1,76 @@
 // The client API, with the key of this tab. Addresses are relative, so that the page also works below a path of a proxy.
 
 const KEY = "gateway-key";
+/** An address of a result is renewed when it expires within this time, in seconds. */
+const RENEWED_BEFORE = 60;
 let key = "";
+let keyRefused = () => {};
 /** Seconds that the gateway's clock is ahead of this machine's. */
 let clockOffset = 0;
 
-/** Takes the key from behind the # of the address, and removes it from there; else from this tab's storage. */
-export function storedKey() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (given) history.replaceState(null, "", location.pathname + location.search);
-  return given?.trim() || sessionStorage.getItem(KEY) || "";
+const memory = new Map();
+
+/** This tab's storage. Where the browser stores nothing, or no more, a value lasts until the page is left. */
+export const store = {
+  get(name) {
+    try {
+      return memory.get(name) ?? sessionStorage.getItem(name);
+    } catch {
+      return null;
+    }
+  },
+  /** Returns whether the value outlasts the page. */
+  set(name, value) {
+    memory.set(name, value);
+    try {
+      sessionStorage.setItem(name, value);
+      return true;
+    } catch {
+      return false;
+    }
+  },
+  clear() {
+    memory.clear();
+    try {
+      sessionStorage.clear();
+    } catch {
+      // Nothing is stored.
+    }
+  },
+};
+
+/** `listener` is called with a text when the gateway does not accept the key. */
+export function setUp(listener) {
+  keyRefused = listener;
 }
 
+const keyOfAddress = () => new URLSearchParams(location.hash.slice(1)).get("key")?.trim();
+
+/**
+ * Takes the key from behind the # of the address, and removes it from there; else from this tab's storage. What is stored for
+ * another key is cleared.
+ */
+export function storedKey() {
+  const stored = store.get(KEY) ?? "";
+  const given = keyOfAddress();
+  if (!given) return stored;
+  history.replaceState(null, "", location.pathname + location.search);
+  if (given !== stored) store.clear();
+  return given;
+}
+
+// An address with a key may be opened in a tab that shows the page already: it begins again.
+addEventListener("hashchange", () => keyOfAddress() && location.reload());
+
+/** Returns whether the key outlasts the page. */
 export function useKey(value) {
   key = value;
-  sessionStorage.setItem(KEY, value);
+  return store.set(KEY, value);
 }
 
 export function forgetKey() {
   key = "";
-  sessionStorage.removeItem(KEY);
+  store.set(KEY, "");
 }
 
 /** Names what is stored for the current key, without showing anything of it: a short digest. */
@@ -53,7 +104,7 @@ export async function send(route, { headers = {}, ...rest } = {}) {
     response = await fetch(route, { headers: { authorization: `Bearer ${key}`, ...headers }, redirect: "error", ...rest });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ConnectionError("The gateway does not answer. What it was asked for goes on; this page tries again.");
+    throw new ConnectionError("The gateway does not answer.");
   }
   const date = Date.parse(response.headers.get("date"));
   if (date) clockOffset = Math.round((date - Date.now()) / 1000);
@@ -69,7 +120,10 @@ export async function call(route, options) {
 
 export async function errorOf(response) {
   const body = await response.json().catch(() => null);
-  return new ApiError(response.status, body?.error, response.headers);
+  const error = new ApiError(response.status, body?.error, response.headers);
+  // Requests that were on their way when the key was refused say nothing new.
+  if (error.status === 401 && key) keyRefused(error.message);
+  return error;
 }
 
 export const getJson = async (route, options) => (await call(route, options)).json();
@@ -103,6 +157,31 @@ export function local(address) {
   const url = new URL(address, document.baseURI);
   const at = url.pathname.indexOf("/v1/results/");
   return new URL(`${at < 0 ? url.pathname : url.pathname.slice(at + 1)}${url.search}`, document.baseURI).href;
+}
+
+/** Returns the address of a job, with its pictures in the format that its request names. */
+export function jobAddress({ id, request }, options = {}) {
+  const format = request?.values?.output_format;
+  return `v1/predictions/${id}?${new URLSearchParams({ ...options, ...(format && { output_format: format }) })}`;
+}
+
+/** Returns a job with the addresses of its pictures. */
+export const getJob = (job) => getJson(jobAddress(job, { response_format: "url" }));
+
+/** Whether an address of a result has expired, or soon will: `…?s=EXPIRES.SIGNATURE`, or `…?s=COMPRESSION.EXPIRES.SIGNATURE`. */
+export function isExpired(address) {
+  const [, expires] = /(\d+)\.[^.]*$/.exec(new URL(address, document.baseURI).searchParams.get("s")) ?? [];
+  return !(now() < Number(expires) - RENEWED_BEFORE);
+}
+
+/** Returns the address of a picture `{ job, index, address }`. One that has expired is renewed first. */
+export async function validAddress(picture) {
+  if (isExpired(picture.address)) {
+    const { result, error } = await getJob(picture.job);
+    if (!result) throw new Error(error?.message ?? "The picture is no longer stored.");
+    picture.address = result.data[picture.index].url;
+  }
+  return picture.address;
 }
 
 /** Returns the address of a smaller picture of a result. */

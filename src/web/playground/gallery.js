@@ -1,7 +1,9 @@
 // The gallery: the client's own jobs, the newest first, with filters.
-import { byId, clock, dollars, fill, make } from "./dom.js";
+import { byId, clock, dollars, duration, fill, make, short } from "./dom.js";
 import { call, getJson, thumbnail } from "./api.js";
-import { forget, open } from "./jobs.js";
+import { forget, open, promptOf } from "./jobs.js";
+import { resultPicture } from "./pictures.js";
+import { nameOf } from "./request.js";
 
 const PAGE = 24;
 /** How far below the window the next page is loaded, in pixels. */
@@ -14,6 +16,9 @@ let more = false;
 /** Counts loads: an answer to an earlier question is dropped. */
 let question = 0;
 let loading = false;
+/** The last page could not be loaded: the next attempt is a person's. */
+let failed = false;
+let arePromptsKept = true;
 let isSetUp = false;
 
 export function setUp(models) {
@@ -28,7 +33,7 @@ export function setUp(models) {
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   for (const name of ["filter-model", "filter-state"]) byId(name).addEventListener("change", reload);
   byId("gallery-more").addEventListener("click", () => load());
-  new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && load(), { rootMargin: `${MARGIN}px` }).observe(byId("gallery-more"));
+  new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && !failed && load(), { rootMargin: `${MARGIN}px` }).observe(byId("gallery-more"));
 }
 
 /** Loads the first page again. What is shown stays until the answer is there. */
@@ -36,30 +41,36 @@ export async function reload() {
   [last, more] = [null, true];
   question += 1;
   loading = false;
-  await load(true);
+  await load();
 }
 
-async function load(anew = false) {
+async function load() {
   if (loading || !more) return;
   loading = true;
   const asked = question;
   try {
     const page = await getJson(`v1/predictions?${query(last)}`);
     if (asked !== question) return;
+    failed = false;
     const items = byId("gallery-items");
-    if (anew) items.replaceChildren();
+    if (last === null) {
+      items.replaceChildren();
+      notePrompts(page.data);
+    }
     items.append(...page.data.map(itemOf));
     [last, more] = [page.last_id ?? last, page.has_more && page.last_id !== null];
     showState();
   } catch (error) {
     if (asked !== question) return;
-    byId("gallery-state").textContent = error.message;
+    failed = true;
+    byId("gallery-state").textContent = `${error.message}${error.retryAfter ? ` Try again in ${duration(error.retryAfter)}.` : ""}`;
   }
   loading = false;
   const button = byId("gallery-more");
   button.hidden = !more;
+  button.textContent = failed ? "Try again" : "More";
   // A page of few items leaves the button in sight, which is no change that the observer sees.
-  if (more && button.getBoundingClientRect().top < innerHeight + MARGIN) load();
+  if (more && !failed && button.getBoundingClientRect().top < innerHeight + MARGIN) load();
 }
 
 function query(after) {
@@ -68,9 +79,18 @@ function query(after) {
 }
 
 function showState() {
-  const filtered = query(null).size > 1;
-  const none = filtered ? "Nothing fits these filters." : "Nothing yet. What you make appears here, also from other programs with this key.";
+  const filters = query(null);
+  const none = filters.size > 1
+    ? `Nothing fits these filters.${filters.has("q") && !arePromptsKept ? " The gateway keeps no prompts (storage.keep_prompts), so a text finds ids alone." : ""}`
+    : "Nothing yet. What you make appears here, also from other programs with this key.";
   byId("gallery-state").textContent = byId("gallery-items").children.length ? "" : none;
+}
+
+/** Notes whether the gateway keeps prompts, by the newest jobs. */
+function notePrompts(jobs) {
+  if (!jobs.length || query(null).size > 1) return;
+  arePromptsKept = jobs.some(({ prompt }) => prompt !== null);
+  byId("filter-text").placeholder = arePromptsKept ? "prompt or id" : "id";
 }
 
 /** Adds new jobs in front, and shows what has changed of the newest ones. What was scrolled to stays. */
@@ -78,6 +98,7 @@ export async function freshen() {
   const asked = question;
   const page = await getJson(`v1/predictions?${query(null)}`).catch(() => null);
   if (!page || asked !== question) return;
+  notePrompts(page.data);
   const items = byId("gallery-items");
   page.data.forEach((job, at) => {
     const old = [...items.children].find((item) => item.dataset.id === job.id);
@@ -88,8 +109,8 @@ export async function freshen() {
 }
 
 function itemOf(job) {
-  const name = job.prompt ?? `${job.task === "edit" ? "Edit" : "Picture"} by ${job.model}`;
-  const address = job.result?.data?.find(({ url }) => url)?.url;
+  const name = short(nameOf({ ...job, prompt: promptOf(job.id) ?? job.prompt }));
+  const address = job.result?.data?.[0]?.url;
   const count = job.result?.data?.length ?? 0;
   const show = async () => {
     try {
@@ -98,7 +119,7 @@ function itemOf(job) {
       byId("gallery-state").textContent = error.message;
     }
   };
-  const picture = address ? make("img", { src: thumbnail(address, 256), alt: "", loading: "lazy", decoding: "async" }) : make("span", { class: "no-preview" }, WORDS[job.status]);
+  const picture = address ? resultPicture({ job, index: 0, address }, (whole) => thumbnail(whole, 256), { alt: "", loading: "lazy", decoding: "async" }) : make("span", { class: "no-preview" }, WORDS[job.status]);
   const item = make("li", { class: "tile" },
     make("button", { type: "button", class: "tile-open", "aria-label": `Open ${name}, ${WORDS[job.status]}${count > 1 ? `, ${count} pictures` : ""}`, onclick: show },
       picture,

@@ -1,10 +1,10 @@
 // The playground: the key, the request, and what hangs together.
 import { byId, fill, make } from "./dom.js";
-import { ApiError, ConnectionError, forgetKey, storedKey, useKey } from "./api.js";
+import { ApiError, ConnectionError, forgetKey, setUp as setUpApi, storedKey, store, useKey } from "./api.js";
 import * as gallery from "./gallery.js";
 import * as jobs from "./jobs.js";
 import { editMask } from "./mask.js";
-import { chosen, estimate, loadModels, priceText, takesMask } from "./models.js";
+import { chosen, estimate, loadModels, model, priceText, takesMask } from "./models.js";
 import * as pictures from "./pictures.js";
 import * as plug from "./plug.js";
 
@@ -19,7 +19,7 @@ function filled() {
   const prompt = byId("prompt").value.trim();
   if (!prompt) return null;
   const mask = takesMask() ? pictures.currentMask() : null;
-  return { prompt, values: chosen(), pictures: pictures.pictures(), mask, anew: byId("anew").checked };
+  return { prompt, values: chosen(), pictures: [...pictures.pictures()], mask, anew: byId("anew").checked };
 }
 
 /** Updates what follows from the form: the button, the price, the state of the mask, the draft. */
@@ -27,12 +27,14 @@ function refresh() {
   const chosenPictures = pictures.pictures();
   byId("send").textContent = chosenPictures.length ? "Edit" : "Generate";
   byId("price").textContent = priceText(estimate());
-  sessionStorage.setItem(DRAFT, JSON.stringify({ prompt: byId("prompt").value, values: chosen() }));
+  byId("pictures-hint").textContent = `Up to ${model().inputs_max} pictures. Without one, a picture is made from the prompt alone.`;
+  store.set(DRAFT, JSON.stringify({ prompt: byId("prompt").value, values: chosen() }));
   const mask = pictures.currentMask();
   const maskButton = byId("thumbnails").querySelector(".mask");
   if (maskButton) {
-    maskButton.disabled = !takesMask();
-    maskButton.title = takesMask() ? "Draw what may change" : `${byId("model").value} takes no mask`;
+    const obstacle = !takesMask() ? `${byId("model").value} takes no mask` : chosenPictures[0].isUnseen ? "The browser cannot show this picture" : "";
+    maskButton.disabled = obstacle !== "";
+    maskButton.title = obstacle || "Draw what may change";
   }
   byId("mask-state").hidden = !mask;
   if (mask) {
@@ -43,8 +45,9 @@ function refresh() {
   refreshPlug();
 }
 
+/** Shows a problem in the place of the former one, or none. */
 function refuse(text) {
-  showProblem(make("p", { class: "note bad" }, text));
+  showProblem(text && make("p", { class: "note bad" }, text));
 }
 
 function showProblem(...content) {
@@ -62,7 +65,7 @@ async function send() {
   try {
     await jobs.submit(request, await pictures.keptCopy());
   } catch (error) {
-    if (error instanceof ApiError && error.status === 401) askForKey(error.message);
+    if (error.name === "AbortError") refuse("Cancelled. What had arrived already goes on, and is in the gallery.");
     else if (error instanceof ConnectionError) refuse("The connection broke before an answer came. Send the same request again: it joins the job if there is one, and buys nothing twice.");
     else showProblem(jobs.problem(error, "Refused", { cost_usd: error.prediction ? null : 0 }));
   }
@@ -77,25 +80,30 @@ function askForKey(problem = "") {
   byId("key").focus();
 }
 
-/** Tries a key, and opens the workspace with it. */
+/** Tries a key, and opens the workspace with it. Returns whether that is open. */
 async function enter(key) {
-  useKey(key);
+  const isStored = useKey(key);
   try {
-    const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "{}");
+    const draft = JSON.parse(store.get(DRAFT) ?? "{}");
     const models = await loadModels(refresh, draft.values);
     if (!models.length) throw new Error("This key may use no model of this gateway. Ask the operator which models it is for.");
     byId("prompt").value ||= draft.prompt ?? "";
     gallery.setUp(models);
   } catch (error) {
-    if (error instanceof ApiError && error.status === 401) forgetKey();
-    askForKey(error.message);
-    return;
+    // A key that is refused is asked for already.
+    if (error instanceof ApiError && error.status === 401) return false;
+    askForKey(error instanceof ConnectionError ? `${error.message} Press "Use key" to try again.` : error.message);
+    byId("key").value = key;
+    return false;
   }
   byId("key-section").hidden = true;
   byId("workspace").hidden = false;
   byId("change-key").hidden = false;
   refresh();
-  await Promise.all([jobs.findAgain().catch((error) => showProblem(jobs.problem(error, "Earlier jobs cannot be shown"))), gallery.reload()]);
+  if (!isStored) showProblem(make("p", { class: "note warn" }, "This browser keeps nothing for this page: the key is asked for again after a reload."));
+  jobs.findAgain().catch((error) => showProblem(jobs.problem(error, "Earlier jobs cannot be shown")));
+  gallery.reload();
+  return true;
 }
 
 /** Says when this is a sandbox, and offers its key. */
@@ -108,15 +116,15 @@ async function lookAround(known) {
   byId("key-hint").textContent = "This is a sandbox, and its key is filled in. Real keys stay in this tab, and are forgotten when the tab closes.";
 }
 
-byId("key-form").addEventListener("submit", (event) => {
+byId("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const key = byId("key").value.trim();
   byId("key").value = "";
-  if (key) enter(key);
+  if (key && (await enter(key))) byId("prompt").focus();
 });
 byId("change-key").addEventListener("click", () => {
   // Prompts and copies of inputs belong to the key.
-  sessionStorage.clear();
+  store.clear();
   location.reload();
 });
 byId("request").addEventListener("submit", (event) => {
@@ -132,8 +140,13 @@ byId("prompt").addEventListener("input", refresh);
 byId("sample").addEventListener("click", async () => {
   const { prompt, pictures: [{ file }] } = await plug.sample(chosen());
   byId("prompt").value ||= prompt;
-  pictures.addFiles([file]);
+  pictures.addFiles([file], { anew: true });
   byId("send").focus();
+});
+setUpApi((problem) => {
+  forgetKey();
+  jobs.stop();
+  askForKey(problem);
 });
 pictures.setUp(refresh, refuse, (item) => editMask(item, pictures.currentMask(), refuse));
 jobs.setUp(gallery.freshen);

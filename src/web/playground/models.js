@@ -45,6 +45,7 @@ function control(name, label, parameter, before) {
   const values = [...parameter.values];
   const usual = parameter.default;
   if (!values.includes(usual)) values.unshift(usual);
+  if (values.length < 2 && !parameter.custom) return null;
   const select = make("select", { id: `option-${name}` },
     values.map((value) => make("option", { value, textContent: value.replace(/^(\d+)x(\d+)$/, "$1 × $2") })),
     parameter.custom && make("option", { value: CUSTOM, textContent: "other …" }));

@@ -1,8 +1,8 @@
 // The input pictures: chosen, pasted, dropped, or results of the gateway by their address; their order; the mask of the first.
 import { byId, bytes, fill, make } from "./dom.js";
-import { local, thumbnail } from "./api.js";
+import { local, thumbnail, validAddress } from "./api.js";
+import { model } from "./models.js";
 
-export const MOST = 16;
 /** Longest edge of the copy of an input that is kept for the comparison with its result. */
 const KEPT_EDGE = 1024;
 
@@ -49,7 +49,10 @@ export function setMask(blob, name) {
   show();
 }
 
-export function addFiles(files) {
+/** Adds files to the chosen pictures, or puts them in their place. */
+export function addFiles(files, { anew = false } = {}) {
+  refuse("");
+  if (anew) clear();
   const given = [...files];
   const wanted = given.filter((file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?|bmp)$/i.test(file.name));
   if (wanted.length < given.length) refuse(`Not a picture: ${given.find((file) => !wanted.includes(file)).name}`);
@@ -57,16 +60,38 @@ export function addFiles(files) {
 }
 
 /** Puts a result of the gateway in the place of all pictures, by its address: nothing is downloaded and uploaded. */
-export function addResult(address, name) {
-  const item = { address, name, preview: thumbnail(address, 256), whole: local(address) };
+export async function addResult(picture, name) {
+  refuse("");
+  try {
+    const address = await validAddress(picture);
+    clear();
+    add([{ ...picture, name, preview: thumbnail(address, 256) }]);
+  } catch (error) {
+    refuse(error.message);
+  }
+}
+
+/** Returns an element with a result. `source` makes its address of that of the picture, which is renewed where it has expired. */
+export function resultPicture(picture, source, options) {
+  const element = make("img", { ...options, src: source(picture.address) });
+  const renew = async () => {
+    const known = picture.address;
+    const address = await validAddress(picture).catch(() => known);
+    if (address !== known) element.src = source(address);
+  };
+  element.addEventListener("error", renew, { once: true });
+  return element;
+}
+
+function clear() {
   items.filter((old) => old.file).forEach((old) => URL.revokeObjectURL(old.preview));
   items = [];
-  add([item]);
 }
 
 function add(more) {
-  const room = MOST - items.length;
-  if (more.length > room) refuse(`${MOST} pictures are the most; ${more.length - room} were left out.`);
+  const most = model()?.inputs_max ?? Infinity;
+  const room = Math.max(0, most - items.length);
+  if (more.length > room) refuse(`${most} pictures are the most; ${more.length - room} were left out.`);
   items.push(...more.slice(0, room));
   show();
 }
@@ -78,6 +103,7 @@ function move(item, to) {
 }
 
 function remove(item) {
+  refuse("");
   if (item.file) URL.revokeObjectURL(item.preview);
   const at = items.indexOf(item);
   items = items.filter((other) => other !== item);
@@ -99,7 +125,11 @@ function thumbnailOf(item, at) {
     byId("thumbnails").children[items.indexOf(item)]?.querySelector(step < 0 ? ".back" : ".forth")?.focus();
   };
   const picture = make("img", { src: item.preview, alt: `Picture ${at + 1}: ${item.name}`, draggable: false });
-  picture.addEventListener("error", () => picture.replaceWith(make("span", { class: "no-preview" }, item.name)));
+  picture.addEventListener("error", () => {
+    picture.replaceWith(make("span", { class: "no-preview" }, item.name));
+    item.isUnseen = true;
+    changed();
+  });
   const row = make("li", { draggable: true, title: item.file ? `${item.name}, ${bytes(item.file.size)}` : item.name },
     picture,
     make("div", { class: "tools" },
@@ -135,7 +165,7 @@ export async function keptCopy() {
 
 /** Returns the picture of an item, decoded and upright. Fails where the browser cannot show its format. */
 export async function loaded(item) {
-  const picture = make("img", { src: item.whole ?? item.preview });
+  const picture = make("img", { src: item.file ? item.preview : local(await validAddress(item)) });
   await picture.decode();
   return picture;
 }

@@ -25,7 +25,7 @@ export function setUp(panel, { filled, defaults, priceOf, changed }) {
 
   const refresh = () => {
     const request = filled();
-    const price = priceOf((request ?? { values: defaults() }).values);
+    const price = priceOf(one(request ?? { values: defaults() }).values);
     about.textContent = `${request ? "Uses the request above" : "Uses a sample picture"}${price === null ? "" : `; it buys at most one picture, about ${dollars(price)}`}.`;
   };
   const mark = (at, text, state) => {
@@ -41,8 +41,8 @@ export function setUp(panel, { filled, defaults, priceOf, changed }) {
     verdict.replaceChildren();
     steps.forEach((step, at) => mark(at, "", ""));
     try {
-      const request = filled() ?? (await sample(defaults()));
-      fill(verdict, await story({ ...request, anew: false }, mark, priceOf(request.values)));
+      const request = one(filled() ?? (await sample(defaults())));
+      fill(verdict, await story(request, mark, priceOf(request.values)));
     } catch (error) {
       steps.forEach((step) => step.removeAttribute("aria-current"));
       fill(verdict, problem(error, "The demonstration ended early"));
@@ -63,9 +63,12 @@ export function setUp(panel, { filled, defaults, priceOf, changed }) {
   return refresh;
 }
 
+/** Returns the request for one picture: more would only cost more. */
+const one = ({ values: { n, ...values }, ...request }) => ({ ...request, values, anew: false });
+
 /** Plays the three steps, and returns what the last answer says. */
 async function story(request, mark, price) {
-  const { route, options } = encode(request);
+  const { route, options } = await encode(request);
   const before = new Set((await newestJobs()).map(({ id }) => id));
   const connection = new AbortController();
   const begun = now();
@@ -85,9 +88,11 @@ async function story(request, mark, price) {
   }
   if (failure) throw failure;
   const wasEarly = early !== null;
-  mark(0, wasEarly ? `Answered after ${duration(now() - begun)}` : `The picture is being made, ${duration(now() - begun)} after asking`, "done");
+  const wasStored = early?.headers.get("x-gateway-cache") === "hit";
+  const stage = job?.status === "processing" || job?.status === "completed" ? "The picture is being made" : "The picture is not being made yet";
+  mark(0, wasEarly ? `Answered after ${duration(now() - begun)}` : `${stage}, ${duration(now() - begun)} after asking`, "done");
   if (wasEarly) {
-    mark(1, "Too late: the answer was already here", "done");
+    mark(1, `Too late: the answer was already here.${wasStored ? " Change the prompt to see a connection break." : ""}`, "");
   } else {
     connection.abort();
     await first;
@@ -108,18 +113,18 @@ async function story(request, mark, price) {
   mark(2, `Answered after ${duration(now() - repeated)}`, "done");
   const id = answer.headers.get("x-gateway-prediction");
   const made = await getJson(`v1/predictions/${id}?response_format=url`).catch(() => null);
-  return verdictOf(answer, { early, id, known: job?.id, cost: made?.cost_usd, estimated: made?.cost_estimated, price, request, picture: result.data?.[0]?.url });
+  return verdictOf(answer, { wasStored, id, known: job?.id, cost: made?.cost_usd, estimated: made?.cost_estimated, price, request, picture: result.data?.[0]?.url });
 }
 
-/** Says what the headers of the second answer say. */
-function verdictOf(answer, { early, id, cost, estimated, price, request, picture }) {
+/** Says what the headers of the second answer say. `wasStored`: the first one came from the store, too. */
+function verdictOf(answer, { wasStored, id, cost, estimated, price, request, picture }) {
   const source = answer.headers.get("x-gateway-cache");
   const spent = costOf(answer.headers);
   const once = typeof cost === "number" && cost > 0 ? `${estimated ? "about " : ""}${dollars(cost)}` : price === null ? "a picture" : `about ${dollars(price)}`;
   const saved = source === "joined" || source === "hit";
   const texts = {
     joined: ["The second request joined the edit that the first one had started, and got its picture."],
-    hit: [early ? "The picture was already there, from the store." : "The edit was done when the second request came: it got the stored picture."],
+    hit: [wasStored ? "The picture was already there, from the store." : "The edit was done when the second request came: it got the stored picture."],
     miss: ["The second request was answered by a new purchase."],
     bypass: ["The store was not asked: caching is off for this request."],
   };
@@ -127,14 +132,17 @@ function verdictOf(answer, { early, id, cost, estimated, price, request, picture
     make("div", { class: `note ${saved ? "good" : "warn"} plug-result` },
       picture && make("img", { src: thumbnail(picture, 512), alt: `Result: ${request.prompt}` }),
       make("div", { class: "stack tight" },
-        make("p", { class: "headline" }, saved ? `${source}: ${once} not spent twice` : `${source ?? "unknown"}: ${once} spent`),
+        make("p", { class: "headline" }, wasStored && saved ? `${source}: answered from the store, nothing bought` : saved ? `${source}: ${once} not spent twice` : `${source ?? "unknown"}: ${once} spent`),
         make("p", {}, texts[source]?.[0] ?? "The answer does not say where it comes from."),
         make("p", { class: "small muted" },
           [`x-gateway-cache: ${source}`, spent && `x-gateway-cost-usd: ${spent.usd}`, id].filter(Boolean).join(" · ")))),
   ];
 }
 
-/** Returns a request for when the form has none: a small landscape that is drawn here, and one of a few prompts. */
+/**
+ * Returns a request for when the form has none: a small landscape that is drawn here, and one of a few prompts. The sun is never in the
+ * same place, so that no stored picture is the answer.
+ */
 export async function sample(values) {
   const canvas = make("canvas", { width: 768, height: 512 });
   const paint = canvas.getContext("2d");
@@ -148,7 +156,7 @@ export async function sample(values) {
     paint.fill();
   };
   shape(sky, () => paint.rect(0, 0, 768, 512));
-  shape("#fff3b8", () => paint.arc(600, 110, 48, 0, 7));
+  shape("#fff3b8", () => paint.arc(420 + Math.random() * 300, 70 + Math.random() * 60, 48, 0, 7));
   shape("#7c93b8", () => paint.lineTo(0, 360) ?? [[170, 170], [300, 300], [450, 130], [768, 380], [768, 512], [0, 512]].forEach(([x, y]) => paint.lineTo(x, y)));
   shape("#5c9a58", () => paint.ellipse(250, 520, 520, 190, 0, 0, 7));
   shape("#3f7d45", () => paint.ellipse(700, 560, 420, 190, 0, 0, 7));

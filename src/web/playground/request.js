@@ -1,10 +1,12 @@
 // A request as the page sends it, and the same request as code for other programs.
+import { validAddress } from "./api.js";
 
 /**
  * Returns the route and the options for fetch. `pictures` and `mask` are as pictures.js has them. Results are asked for as
  * addresses, so that answers are small.
  */
-export function encode({ prompt, values, pictures, mask, anew }) {
+export async function encode({ prompt, values, pictures, mask, anew }) {
+  await Promise.all(pictures.filter(({ file }) => !file).map(validAddress));
   const headers = anew ? { "cache-control": "no-cache" } : {};
   const fields = { ...values, prompt, response_format: "url" };
   if (!pictures.length || (pictures.every(({ address }) => address) && !mask)) {
@@ -22,18 +24,26 @@ export function encode({ prompt, values, pictures, mask, anew }) {
   return { route: "v1/images/edits", options: { method: "POST", headers, body: form } };
 }
 
+/** Whether two requests are the same, with the same pictures as the page has them. */
+export function isSame(one, other) {
+  const words = ({ prompt, values, anew }) => JSON.stringify([prompt, values, anew]);
+  return words(one) === words(other) && one.mask === other.mask
+    && one.pictures.length === other.pictures.length && one.pictures.every((picture, at) => picture === other.pictures[at]);
+}
+
+/** Returns about how many bytes a request sends. */
+export const sizeOf = ({ prompt, pictures, mask }) => pictures.reduce((sum, { file }) => sum + (file?.size ?? 0), prompt.length + (mask?.blob.size ?? 0));
+
 /** Returns what is kept of a request beside its job: everything but the bytes. */
 export const described = ({ prompt, values, pictures, mask, anew }) => ({
   prompt, values, anew, mask: Boolean(mask), pictures: pictures.map(({ name, address }) => ({ name, address })),
 });
 
-/** Returns what is known of the request of a job that another program made. */
-export function recovered(prediction) {
-  const { model, size, quality, n } = prediction;
-  const values = Object.fromEntries(Object.entries({ model, size, quality, n: String(n ?? 1) }).filter(([, value]) => value));
-  const pictures = Array.from({ length: prediction.inputs ?? 0 }, (_, at) => ({ name: `picture-${at + 1}.png` }));
-  return { prompt: prediction.prompt ?? "…", values, pictures, mask: false, anew: false };
-}
+/** Names a job by its prompt, where that is known. */
+export const nameOf = ({ prompt, task, model }) => prompt ?? `${task === "edit" ? "Edit" : "Picture"} by ${model}`;
+
+/** Returns what is known of a request that this tab has not sent: its prompt or a name, and not what makes it the same again. */
+export const recovered = (prediction) => ({ prompt: nameOf(prediction) });
 
 /** The kinds of code, by the name of their tab. */
 export const CODE = { curl, Python: python, Node: node };
@@ -50,10 +60,12 @@ function json(request) {
   return JSON.stringify(body, null, 2);
 }
 
+const isOne = ({ values }) => Number(values.n ?? 1) === 1;
+const ending = ({ values }) => values.output_format ?? "png";
 const route = ({ pictures }) => (pictures.length ? "images/edits" : "images/generations");
 
 function curl(request) {
-  const lines = [`curl -s ${base()}/${route(request)}`, `-H "Authorization: Bearer $GATEWAY_KEY"`];
+  const lines = [`curl -sS --fail-with-body ${base()}/${route(request)}`, `-H "Authorization: Bearer $GATEWAY_KEY"`];
   if (request.anew) lines.push("-H 'Cache-Control: no-cache'");
   if (!request.pictures.length || byAddress(request)) {
     lines.push("-H 'Content-Type: application/json'", `-d ${shell(json(request))}`);
@@ -65,12 +77,17 @@ function curl(request) {
     }
     if (request.mask) lines.push("-F 'mask=@mask.png'");
   }
-  return `${lines.join(" \\\n  ")} \\\n  | jq -r '.data[0].b64_json' | base64 -d > result.png\n`;
+  const save = isOne(request)
+    ? `jq -r '.data[0].b64_json' answer.json | base64 -d > result.${ending(request)}`
+    : `for i in $(jq -r '.data | keys[]' answer.json); do jq -r ".data[$i].b64_json" answer.json | base64 -d > "result-$((i + 1)).${ending(request)}"; done`;
+  return `${lines.join(" \\\n  ")} > answer.json \\\n  && ${save} \\\n  || { jq .error answer.json >&2; false; }\n`;
 }
 
 function python(request) {
   const head = `import base64, os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=${quoted(base())}, api_key=os.environ["GATEWAY_KEY"])\n`;
-  const save = `with open("result.png", "wb") as file:\n    file.write(base64.b64decode(result.data[0].b64_json))\n`;
+  const save = isOne(request)
+    ? `with open("result.${ending(request)}", "wb") as file:\n    file.write(base64.b64decode(result.data[0].b64_json))\n`
+    : `for number, picture in enumerate(result.data, 1):\n    with open(f"result-{number}.${ending(request)}", "wb") as file:\n        file.write(base64.b64decode(picture.b64_json))\n`;
   const options = numbers(request.values).map(([name, value]) => `    ${name}=${typeof value === "number" ? value : quoted(value)},`);
   if (request.anew) options.push('    extra_headers={"Cache-Control": "no-cache"},');
   if (!request.pictures.length) return `${head}result = client.images.generate(\n    prompt=${quoted(request.prompt)},\n${options.join("\n")}\n)\n${save}`;
@@ -88,7 +105,9 @@ function python(request) {
 
 function node(request) {
   const head = `import fs from "node:fs";\nimport OpenAI, { toFile } from "openai";\n\nconst client = new OpenAI({ baseURL: ${quoted(base())}, apiKey: process.env.GATEWAY_KEY });\n`;
-  const save = `fs.writeFileSync("result.png", Buffer.from(result.data[0].b64_json, "base64"));\n`;
+  const save = isOne(request)
+    ? `fs.writeFileSync("result.${ending(request)}", Buffer.from(result.data[0].b64_json, "base64"));\n`
+    : `result.data.forEach((picture, at) => fs.writeFileSync(\`result-\${at + 1}.${ending(request)}\`, Buffer.from(picture.b64_json, "base64")));\n`;
   const headers = request.anew ? `, { headers: { "Cache-Control": "no-cache" } }` : "";
   const fields = [`  prompt: ${quoted(request.prompt)},`, ...numbers(request.values).map(([name, value]) => `  ${name}: ${quoted(value)},`)];
   if (!request.pictures.length) return `${head.replace(", { toFile }", "")}const result = await client.images.generate({\n${fields.join("\n")}\n}${headers});\n${save}`;

@@ -1,7 +1,7 @@
 // A result: compared with its input, and what can be done with it.
-import { byId, dollars, duration, fill, make } from "./dom.js";
-import { local } from "./api.js";
-import { addResult } from "./pictures.js";
+import { byId, dollars, duration, fill, make, short } from "./dom.js";
+import { isExpired, local, thumbnail, validAddress } from "./api.js";
+import { addResult, resultPicture } from "./pictures.js";
 import { CODE } from "./request.js";
 
 const SOURCES = {
@@ -11,34 +11,35 @@ const SOURCES = {
   bypass: ["newly made, the store was not asked", "accent"],
 };
 
-/** Draws the card of a completed job. */
-export function showResult(job, prediction) {
-  const made = prediction.result.data.filter(({ url }) => url).map(({ url }) => ({ address: url, shown: local(url) }));
+/** Returns what the card of a completed job shows. */
+export function resultOf(job, prediction) {
+  const made = prediction.result.data.map(({ url }, index) => ({ job, index, address: url }));
   const stage = make("div", { class: "stage" });
   const choices = make("div", { class: "choices row", role: "group", "aria-label": "Pictures of this result" });
   const actions = make("div", { class: "row actions" });
   const choose = (at) => {
-    const alt = `Result${made.length > 1 ? ` ${at + 1} of ${made.length}` : ""}: ${job.request.prompt}`;
-    fill(stage, job.before ? comparison(job.before, made[at].shown, alt) : make("img", { class: "picture", src: made[at].shown, alt }));
-    fill(actions, actionsFor(made[at], job, `${prediction.id}-${at + 1}`));
+    const alt = `Result${made.length > 1 ? ` ${at + 1} of ${made.length}` : ""}: ${short(job.request.prompt)}`;
+    const whole = resultPicture(made[at], local, { class: "picture", alt });
+    fill(stage, job.before ? comparison(job.before, whole) : whole);
+    fill(actions, actionsFor(made[at], `${prediction.id}-${at + 1}`));
     [...choices.children].forEach((button, other) => button.setAttribute("aria-pressed", String(other === at)));
   };
   if (made.length > 1) {
-    fill(choices, made.map(({ shown }, at) => make("button", { type: "button", class: "choice", "aria-pressed": "false", onclick: () => choose(at) },
-      make("img", { src: `${shown}&width=128`, alt: `Picture ${at + 1}` }))));
+    fill(choices, made.map((picture, at) => make("button", { type: "button", class: "choice", "aria-pressed": "false", onclick: () => choose(at) },
+      resultPicture(picture, (address) => thumbnail(address, 128), { alt: `Picture ${at + 1}` }))));
   }
-  fill(job.card,
+  choose(0);
+  return [
     make("h2", { class: "prompt" }, job.request.prompt),
     stage, made.length > 1 && choices, actions,
     (prediction.warnings ?? []).map(({ message }) => make("p", { class: "note warn" }, message)),
-    facts(job, prediction), code(job.request));
-  if (made.length) choose(0);
-  else fill(stage, make("p", { class: "note warn" }, "The result has no picture that can be shown."));
+    facts(job, prediction),
+    job.request.values ? code(job.request) : make("p", { class: "hint" }, "This tab has not sent the request of this job, so it cannot show it as code."),
+  ];
 }
 
 /** Returns input and result on top of each other, with a slider between them. */
-function comparison(before, after, alt) {
-  const result = make("img", { class: "picture", src: after, alt });
+function comparison(before, result) {
   const input = make("img", { class: "input", src: before, alt: "The input picture" });
   const frame = make("div", { class: "frame" }, result, input, make("span", { class: "handle", "aria-hidden": "true" }),
     make("span", { class: "tag left", "aria-hidden": "true" }, "Before"), make("span", { class: "tag right", "aria-hidden": "true" }, "After"));
@@ -59,28 +60,39 @@ function comparison(before, after, alt) {
   return make("div", { class: "comparison stack tight" }, frame, slider);
 }
 
-function actionsFor({ address, shown }, job, name) {
-  const again = () => {
-    addResult(address, "the result");
+function actionsFor(picture, name) {
+  const said = make("span", { class: "hint", role: "status" });
+  const again = async () => {
+    await addResult(picture, "the result");
     byId("prompt").focus();
     byId("prompt").select();
   };
-  const said = make("span", { class: "hint", role: "status" });
-  const ending = /\.(\w+)\?/.exec(shown)?.[1] ?? "png";
+  // A link whose address has expired is followed with a new one.
+  const follow = (options) => async (event) => {
+    if (!isExpired(event.currentTarget.href)) return;
+    event.preventDefault();
+    try {
+      make("a", { href: local(await validAddress(picture)), ...options }).click();
+    } catch (error) {
+      said.textContent = error.message;
+    }
+  };
+  const link = (text, options) => make("a", { class: "button", href: local(picture.address), onclick: follow(options), ...options }, text);
+  const ending = /\.(\w+)\?/.exec(picture.address)?.[1] ?? "png";
   return [
     make("button", { type: "button", onclick: again }, "Edit again"),
-    make("a", { class: "button", href: shown, download: `${name}.${ending}` }, "Download"),
+    link("Download", { download: `${name}.${ending}` }),
     // Copying needs a secure address: https, or this machine.
-    navigator.clipboard?.write && make("button", { type: "button", onclick: () => copy(shown, said) }, "Copy"),
-    make("a", { class: "button", href: shown, target: "_blank", rel: "noopener" }, "Full size"),
+    navigator.clipboard?.write && make("button", { type: "button", onclick: () => copy(picture, said) }, "Copy"),
+    link("Full size", { target: "_blank", rel: "noopener" }),
     said,
   ];
 }
 
-async function copy(address, said) {
+async function copy(given, said) {
   try {
     const png = (async () => {
-      const picture = make("img", { src: address });
+      const picture = make("img", { src: local(await validAddress(given)) });
       await picture.decode();
       const canvas = make("canvas", { width: picture.naturalWidth, height: picture.naturalHeight });
       canvas.getContext("2d").drawImage(picture, 0, 0);
@@ -99,7 +111,7 @@ function facts(job, prediction) {
   const full = typeof prediction.cost_usd === "number" ? `${prediction.cost_estimated ? "about " : ""}${dollars(prediction.cost_usd)}` : null;
   const price = nothingBought ? `$0${full && prediction.cost_usd ? ` (${full} when it was bought)` : ""}` : (full ?? "not known");
   const made = prediction.completed_at && prediction.created ? duration(prediction.completed_at - prediction.created) : null;
-  const rows = { Price: price, Time: made, Model: prediction.model, Size: prediction.result.size ?? prediction.size, Quality: prediction.quality, Job: prediction.id };
+  const rows = { Price: price, Time: made, Model: prediction.model, Size: prediction.result.size ?? prediction.size, Format: prediction.result.output_format, Quality: prediction.quality, Job: prediction.id };
   return make("div", { class: "stack tight" },
     source && make("p", {}, make("span", { class: `badge ${look}` }, `${job.source}: ${source}`)),
     make("dl", { class: "facts" }, Object.entries(rows).filter(([, value]) => value).map(([name, value]) =>

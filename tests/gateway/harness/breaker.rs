@@ -31,10 +31,15 @@ impl Breaker {
 
     /// Gives the same answer to every POST, and 404 to the rest. With an empty answer, a POST is read and breaks.
     pub(crate) async fn answering(body: &str) -> Self {
-        let body = body.to_owned();
+        Self::answering_with("", body).await
+    }
+
+    /// The same with more headers, each ended by CR and LF.
+    pub(crate) async fn answering_with(headers: &str, body: &str) -> Self {
+        let (headers, body) = (headers.to_owned(), body.to_owned());
         Self::start(move |client, broken| {
-            let body = body.clone();
-            in_background(async move { answer(client, &body, &broken).await });
+            let (headers, body) = (headers.clone(), body.clone());
+            in_background(async move { answer(client, &headers, &body, &broken).await });
         })
         .await
     }
@@ -96,7 +101,7 @@ async fn pass(mut client: TcpStream, target: &str, losses: &Mutex<Vec<(String, u
     let _ = to_client.shutdown().await;
 }
 
-async fn answer(mut client: TcpStream, body: &str, broken: &AtomicU32) {
+async fn answer(mut client: TcpStream, headers: &str, body: &str, broken: &AtomicU32) {
     loop {
         let head = head_of(&mut client).await;
         if head.is_empty() {
@@ -110,7 +115,7 @@ async fn answer(mut client: TcpStream, body: &str, broken: &AtomicU32) {
             broken.fetch_add(1, Ordering::SeqCst);
             return;
         }
-        let text = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let text = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len());
         client.write_all(text.as_bytes()).await.unwrap();
     }
 }

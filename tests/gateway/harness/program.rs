@@ -106,6 +106,14 @@ impl Program {
         Run { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
+    /// Runs the program to its end without a reader of what it writes. Returns the exit code.
+    pub(crate) async fn run_unread(&self, arguments: &[&str]) -> Option<i32> {
+        let mut command = self.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap().code()
+    }
+
     /// Starts the program as a gateway, and waits for the addresses it prints.
     pub(crate) async fn serve(&self, arguments: &[&str]) -> Serving {
         self.start(arguments, "operator").await

@@ -14,9 +14,9 @@ use url::Url;
 use super::ParseServices;
 use crate::api::error::ApiError;
 use crate::api::request::body::form::{Form, image_name};
-use crate::config::{AddressConfig, PictureAddresses};
+use crate::config::PictureAddresses;
 use crate::model::picture::read_full;
-use crate::model::{ByteSource, HostName, Input, unreachable_from_outside};
+use crate::model::{ByteSource, Input, unreachable_from_outside};
 use crate::storage::spool::Upload;
 
 /// Bytes that are copied at once.
@@ -26,6 +26,9 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub(crate) trait OwnResults: fmt::Debug + Sync {
     /// Returns the picture of an address, as `GET` of it would.
     fn open<'a>(&'a self, address: &'a Url) -> BoxFuture<'a, Result<OwnAddress, ApiError>>;
+
+    /// Returns whether the operator lists a host as a name of this gateway.
+    fn lists_host(&self, host: &str) -> bool;
 }
 
 /// What an address is to this gateway.
@@ -60,7 +63,7 @@ pub(super) async fn resolve(form: &mut Form, services: ParseServices<'_>) -> Res
         let source = match own {
             OwnAddress::Result(source) => source,
             OwnAddress::Invalid(problem) => return Err(refused(problem)),
-            OwnAddress::Doubtful(problem) if is_own_host(&address, &services.server.addresses) => {
+            OwnAddress::Doubtful(problem) if is_own_host(&address, services) => {
                 return Err(refused(problem));
             }
             OwnAddress::Doubtful(_) | OwnAddress::Foreign => {
@@ -103,11 +106,11 @@ async fn read(source: &Arc<dyn ByteSource>, offset: u64) -> Result<Bytes, ApiErr
 }
 
 /// Returns whether the host of an address is one under which clients reach this gateway.
-fn is_own_host(address: &Url, addresses: &AddressConfig) -> bool {
+fn is_own_host(address: &Url, services: ParseServices<'_>) -> bool {
     let Some(host) = address.host_str() else { return false };
-    let public = addresses.public_url.as_ref().and_then(Url::host_str);
+    let public = services.server.addresses.public_url.as_ref().and_then(Url::host_str);
     public.is_some_and(|public| public == host.trim_end_matches('.'))
-        || addresses.hosts.iter().any(|name| *name != HostName::Any && name.covers(host))
+        || services.own_results.is_some_and(|results| results.lists_host(host))
         || unreachable_from_outside(host).is_some()
 }
 

@@ -83,6 +83,7 @@ impl Purchase<'_> {
         let size = request.size;
         let job = JobRequest {
             client: ClientId(CLIENT.into()),
+            credential: None,
             request,
             // Not from the cache, which is off. An interrupted purchase is joined or claimed all the same.
             fresh: false,

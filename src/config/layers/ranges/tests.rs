@@ -65,7 +65,7 @@ fn an_extreme_figure_is_in_its_range_or_refused_by_name() {
                         let named = error.contains(&format!("{section}.{key}"))
                             || error.starts_with(&format!("{}: ", variable(&section, &key)));
                         // A number that TOML cannot hold is an error of the file, which names the line.
-                        let by_line = source == "file" && error.contains(": line 2: ");
+                        let by_line = source == "file" && error.contains(":2: ") && !named;
                         assert!(named || by_line, "{error:?} does not name {section}.{key}");
                         assert!(by_line || error.contains(&range.to_string()), "{error:?} does not name the range");
                         refused += 1;
@@ -132,7 +132,7 @@ fn every_row_is_a_figure_of_the_reference() {
 #[test]
 fn a_figure_without_a_range_is_refused() {
     let table: Table = "[server]\nnew_figure_s = 5".parse().unwrap();
-    assert_eq!(check(&table).unwrap_err().to_string(), "server.new_figure_s: is a number without a range");
+    assert_eq!(check(&table)[0].to_string(), "server.new_figure_s: is a number without a range");
 }
 
 #[test]

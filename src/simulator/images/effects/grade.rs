@@ -72,10 +72,10 @@ fn changed(pixel: Pixel, grade: Grade, [x, y]: [f32; 2]) -> Pixel {
             mix(lit, [1.0, 0.52, 0.22], low * light * 0.34)
         }
         Grade::Night => {
-            // What shines by day shines a little by night, as the moon does.
+            // Of what shines by day little is left: the moon is drawn elsewhere.
             let moonlit = multiply(mix(pixel, grey, 0.25), [0.34, 0.4, 0.62]);
             let shine = ((light - 0.88) * 6.0).clamp(0.0, 1.0);
-            mix(multiply(moonlit, [0.62 + y * 0.38; 3]), [0.72, 0.78, 0.86], shine * 0.55)
+            mix(multiply(moonlit, [0.62 + y * 0.38; 3]), [0.72, 0.78, 0.86], shine * 0.1)
         }
         Grade::Dark => contrast(multiply(pixel, [0.62, 0.62, 0.68]), 1.15),
         Grade::Bright => multiply(mix(pixel, [1.0, 0.97, 0.86], 0.12), [1.12, 1.1, 1.04]),

@@ -201,6 +201,14 @@ INSERT INTO meta VALUES ('clients_revision', 0);
 /// From version 11 on: what the operator has to decide about, which is counted once a second.
 const UNDECIDED_INDEX: &str =
     "CREATE INDEX purchases_undecided ON purchases (job_id) WHERE state = 'unknown' AND resolution IS NULL;";
+/// From version 11 on: the names of the configuration of the gateway that runs or ran last, for the command line.
+const CONFIGURED: &str = "
+CREATE TABLE configured_names (
+    kind TEXT NOT NULL,             -- client or account
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT;
+";
 
 /// From version 1 to 2.
 const ACCOUNTS: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
@@ -344,7 +352,7 @@ const STEPS: [&[&str]; 10] = [
     &[CONDITIONS, UNFINISHED_INDEX, CONTENTS],
     &[DELETED, CLIENT_JOBS],
     &[CLIENTS],
-    &[UNDECIDED_INDEX],
+    &[UNDECIDED_INDEX, CONFIGURED],
 ];
 
 /// Opens or creates the database in `path`, begins its check, and brings it to [`SCHEMA_VERSION`] in one transaction.
@@ -382,6 +390,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
                 CLIENT_JOBS,
                 CLIENTS,
                 UNDECIDED_INDEX,
+                CONFIGURED,
             ]
         }
         (SCHEMA_VERSION, _) => return Ok((connection, check)),
