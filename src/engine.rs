@@ -224,6 +224,12 @@ impl Engine {
     }
 }
 
+/// Resolves once the jobs, the scheduler of polls and the journal have shown that they work. Does not resolve while one of them
+/// is stuck.
+pub(crate) async fn shows_life(engine: &Engine) {
+    driver::shows_life(&engine.driver).await;
+}
+
 fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>, publishes_inputs: bool) -> Rules {
     Rules {
         catalogue: Arc::clone(catalogue),

@@ -53,6 +53,7 @@ mod run_time_keys;
 mod sharing;
 mod storage;
 mod streaming;
+mod supervised;
 mod terminal;
 mod thumbnails;
 mod tls;
