@@ -54,6 +54,7 @@ pub(crate) use requests::job_request::{JobRequest, WaitMode};
 pub(crate) use requests::list::JobPage;
 use requests::list::ListSlots;
 pub(crate) use requests::progress::{JobForecast, JobProgress};
+pub(crate) use requests::refetch::recorded_picture;
 pub(crate) use requests::view::{JobStatus, JobSummary, JobView};
 pub(crate) use requests::waiter::{JobEvent, WaitError, Waiter};
 pub(crate) use reuse::AnswerSource;

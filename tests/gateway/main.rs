@@ -24,6 +24,7 @@ mod connections;
 mod contact;
 mod costs;
 mod damage;
+mod deletions;
 mod edits;
 mod examples;
 mod hostile;
