@@ -2,7 +2,7 @@
 //! others.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::api::{self, OriginPolicy};
 use crate::budget::BudgetControl;
 use crate::config::{self, Config, ServerConfig, WebPages};
 use crate::ledger;
-use crate::lifecycle::{Grace, Lifecycle, StopSignals};
+use crate::lifecycle::{Grace, InheritedListeners, Lifecycle, StopSignals, Supervisor};
 use crate::model::{Clock as _, Current, SystemClock};
 use crate::operator;
 use crate::simulator::{Options, Profile};
@@ -26,23 +26,23 @@ mod backend;
 mod banner;
 mod check;
 mod key_query;
-mod learned;
 mod listeners;
-mod readiness;
 mod reload;
 mod repair;
 mod simulator;
 mod sources;
+mod supervision;
 
+use backend::readiness::{self, KnownAccounts};
 use backend::{Backend, OpenStorage};
 use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
+pub(crate) use backend::learned::forget_account;
 pub use check::{CheckArguments, CheckError, Report, check};
 pub(crate) use check::{KeyVerdict, check_key, live_check_price};
-pub(crate) use learned::forget_account;
-use readiness::KnownAccounts;
+pub use listeners::inherited_listeners;
 pub use reload::ConfigSource;
 use reload::Reloadable;
 pub use repair::repair;
@@ -62,9 +62,24 @@ pub struct Gateway {
     client_address: SocketAddr,
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
+    supervisor: Supervisor,
     grace: Grace,
     accounts: KnownAccounts,
     storage: OpenStorage,
+}
+
+/// What a process is started with.
+#[derive(Debug, Default)]
+pub struct Launch {
+    /// `None`: the configuration cannot be read again, and no supervisor is told anything.
+    pub source: Option<ConfigSource>,
+    pub inherited: InheritedListeners,
+}
+
+impl Launch {
+    fn file(&self) -> Option<PathBuf> {
+        self.source.as_ref().and_then(|source| source.file.clone())
+    }
 }
 
 impl Gateway {
@@ -74,15 +89,17 @@ impl Gateway {
     ///
     /// When the journal is in use by another gateway or damaged, or an address is taken.
     pub async fn start(config: Config, sandbox: bool) -> anyhow::Result<Self> {
-        Self::start_from(config, None, sandbox).await
+        Self::launch(config, Launch::default(), sandbox).await
     }
 
-    /// The same with a configuration that can be read again.
+    /// The same with what the process was started with.
     ///
     /// # Errors
     ///
     /// As [`Gateway::start`].
-    pub async fn start_from(config: Config, source: Option<ConfigSource>, sandbox: bool) -> anyhow::Result<Self> {
+    pub async fn launch(config: Config, launch: Launch, sandbox: bool) -> anyhow::Result<Self> {
+        let Launch { source, inherited } = launch;
+        let supervisor = source.as_ref().map(|source| Supervisor::of(&source.environment)).unwrap_or_default();
         let lifecycle = Lifecycle::default();
         let file = source.as_ref().and_then(|source| source.file.clone());
         let metrics = Metrics::new(config.operator.metric_clients_max);
@@ -90,13 +107,14 @@ impl Gateway {
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
-        let bound = BoundListeners::bind(&config).await?;
+        let bound = BoundListeners::bind(&config, inherited).await?;
         let (clients, operators) = bound.addresses()?;
         let (client_address, operator_address) = (clients[0], operators[0]);
 
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
-        let backend = Backend::start(&config, sandbox, &lifecycle, &metrics, &recent, upstream).await?;
+        let opened = backend::open_storage(&config, &supervisor, &metrics).await?;
+        let backend = Backend::start(&config, opened, sandbox, &lifecycle, &metrics, &recent, upstream).await?;
         let Backend {
             engine,
             admission,
@@ -184,8 +202,9 @@ impl Gateway {
             metrics,
         });
         let state = AdminState::new(administration.clone(), Arc::clone(&catalogue), Arc::new(SystemClock));
+        supervision::follow(&supervisor, modules.clone(), &lifecycle);
         serving.start(api, Arc::new(operator::router(modules.sources(), hosts, admin::router(state))));
-        Ok(Self { administration, client_address, operator_address, lifecycle, grace, accounts, storage })
+        Ok(Self { administration, client_address, operator_address, lifecycle, supervisor, grace, accounts, storage })
     }
 
     /// Returns the address for clients.
@@ -215,10 +234,14 @@ impl Gateway {
     }
 }
 
-/// Logs which file the configuration was read from.
-fn log_file(file: Option<&Path>) {
+/// Logs which files the configuration was read from.
+fn log_sources(launch: &Launch) {
+    let Some(ConfigSource { file, environment }) = &launch.source else { return };
     if let Some(file) = file {
         tracing::info!(file = %file.display(), "configuration read");
+    }
+    for file in config::found_credentials(environment) {
+        tracing::info!(file = %file.display(), "credential found; it stands in for a secret that is not set otherwise");
     }
 }
 
@@ -236,13 +259,13 @@ fn api_address(server: &ServerConfig, listen: SocketAddr) -> String {
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
+pub async fn run(config: Config, launch: Launch) -> anyhow::Result<bool> {
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let file = source.file.clone();
+    let file = launch.file();
     let mut signals = StopSignals::listen()?;
-    log_file(file.as_deref());
+    log_sources(&launch);
     let hangups = hangups()?;
-    let gateway = started(Gateway::start_from(config, Some(source), false), &mut signals).await?;
+    let gateway = started(Box::pin(Gateway::launch(config, launch, false)), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     // Clients are served meanwhile.
@@ -257,15 +280,15 @@ pub async fn run(config: Config, source: ConfigSource) -> anyhow::Result<bool> {
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile) -> anyhow::Result<bool> {
+pub async fn run_sandbox(config: Config, launch: Launch, profile: Profile) -> anyhow::Result<bool> {
     let mut signals = StopSignals::listen()?;
-    log_file(source.file.as_deref());
+    log_sources(&launch);
     let hangups = hangups()?;
     let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let (scheme, has_pages) = (config.server.tls.scheme(), config.server.addresses.web == WebPages::On);
-    let gateway = started(Gateway::start_from(config, Some(source), true), &mut signals).await?;
+    let gateway = started(Box::pin(Gateway::launch(config, launch, true)), &mut signals).await?;
     let (client, operator) = (gateway.client_address(), gateway.operator_address());
     let addresses = banner::Addresses { scheme, client, operator, has_pages };
     banner::sandbox(addresses, simulator.address, profile, &sample);
@@ -274,7 +297,7 @@ pub async fn run_sandbox(config: Config, source: ConfigSource, profile: Profile)
     Ok(stopped_well)
 }
 
-/// Waits until the gateway has started. A signal that comes first ends the process: nothing is served yet.
+/// Waits until the gateway has started, and tells the supervisor so. A signal that comes first ends the process: nothing is served yet.
 ///
 /// Signals are received from before the start, so that one that comes as the first client is served stops the gateway in order, and
 /// so that they have an effect on the first process of a container.
@@ -289,7 +312,9 @@ async fn started(
     let mut starting = std::pin::pin!(starting);
     tokio::select! {
         biased;
-        gateway = starting.as_mut() => return gateway,
+        gateway = starting.as_mut() => {
+            return gateway.inspect(|gateway| gateway.supervisor.ready("Ready"));
+        }
         () = signals.received(1) => tracing::info!("stopped before the gateway was ready"),
     }
     // Not by returning: see `run_until_stopped`.
@@ -300,11 +325,13 @@ async fn started(
 ///
 /// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
 async fn run_until_stopped(gateway: Gateway, mut signals: StopSignals, hangups: Signal) -> anyhow::Result<bool> {
+    let supervisor = gateway.supervisor.clone();
     reload_on_signal(&gateway, hangups);
     tokio::select! {
         () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
         () = gateway.failing() => {}
     }
+    supervisor.stopping();
     let mut stopping = std::pin::pin!(gateway.stop());
     tokio::select! {
         biased;
@@ -324,11 +351,15 @@ fn hangups() -> anyhow::Result<Signal> {
 
 /// Reads the configuration again with every SIGHUP.
 fn reload_on_signal(gateway: &Gateway, mut hangups: Signal) {
-    let administration = gateway.administration.clone();
+    let (administration, supervisor) = (gateway.administration.clone(), gateway.supervisor.clone());
     gateway.lifecycle.spawn_service("reload", async move {
         while hangups.recv().await.is_some() {
-            // The outcome is in the log.
-            let _ = administration.reload(Actor::Signal).await;
+            supervisor.reloading();
+            // The outcome is in the log, too.
+            match administration.reload(Actor::Signal).await {
+                Ok(reloaded) => supervisor.ready(&format!("Reloaded: {}", reloaded.text())),
+                Err(problem) => supervisor.ready(&format!("Not reloaded, nothing changed: {problem}")),
+            }
         }
     });
 }

@@ -36,6 +36,7 @@ pub use layers::location::{ConfigLocation, find_file};
 pub(crate) use layers::{Layers, print};
 pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
+pub(crate) use secret::found_credentials;
 #[cfg(test)]
 pub(crate) use server::ImageCheck;
 pub(crate) use server::{
@@ -178,9 +179,10 @@ impl Config {
         }
     }
 
-    fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
+    fn check(mut server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
         let Sections { mut operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } =
             sections;
+        server.tls.read_credentials(environment);
         server.check()?;
         storage.check()?;
         upstream.check(environment)?;

@@ -54,6 +54,7 @@ pub(crate) use requests::job_request::{JobRequest, WaitMode};
 pub(crate) use requests::list::JobPage;
 use requests::list::ListSlots;
 pub(crate) use requests::progress::{JobForecast, JobProgress};
+pub(crate) use requests::refetch::recorded_picture;
 pub(crate) use requests::view::{JobStatus, JobSummary, JobView};
 pub(crate) use requests::waiter::{JobEvent, WaitError, Waiter};
 pub(crate) use reuse::AnswerSource;
@@ -222,6 +223,12 @@ impl Engine {
     pub(crate) fn refresh_metrics(&self) {
         self.driver.services.metrics.set_gauges(&self.status());
     }
+}
+
+/// Resolves once the jobs, the scheduler of polls and the journal have shown that they work. Does not resolve while one of them
+/// is stuck.
+pub(crate) async fn shows_life(engine: &Engine) {
+    driver::shows_life(&engine.driver).await;
 }
 
 fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>, publishes_inputs: bool) -> Rules {

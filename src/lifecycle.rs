@@ -22,7 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+pub(crate) mod inherited;
 pub mod process;
+pub(crate) mod supervisor;
+
+pub use inherited::{InheritedError, InheritedListeners};
+pub use supervisor::Supervisor;
 
 /// Starts tasks, and notifies them that the process is stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -116,13 +116,17 @@ fn serve(arguments: &Serve) -> ExitCode {
         telemetry::start_logging(&config);
         process::harden();
         let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
+        let inherited = match app::inherited_listeners(&config, &environment) {
+            Ok(inherited) => inherited,
+            Err(error) => return fail(&error, ExitCode::from(EXIT_USAGE)),
+        };
         let file = location.map(|location| location.path);
-        let source = app::ConfigSource { file, environment };
+        let launch = app::Launch { source: Some(app::ConfigSource { file, environment }), inherited };
         run(async move {
             if sandbox {
-                Box::pin(app::run_sandbox(config, source, profile)).await
+                Box::pin(app::run_sandbox(config, launch, profile)).await
             } else {
-                Box::pin(app::run(config, source)).await
+                Box::pin(app::run(config, launch)).await
             }
         })
     })

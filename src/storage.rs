@@ -12,7 +12,9 @@ mod state;
 pub(crate) use journal::{Journal, JournalError};
 pub(crate) use open::directory::{DataDirectory, DataDirectoryError, DirectoryState};
 pub(crate) use open::disk_space::DiskSpace;
-pub(crate) use open::{Storage, StorageLock, check_journal, journal_file, open, open_state, stored_pictures};
+pub(crate) use open::{
+    Storage, StorageError, StorageLock, check_journal, journal_file, open, open_state, stored_pictures,
+};
 pub(crate) use results::{PictureStore, Results};
 #[cfg(test)]
 pub(crate) use state::MemoryState;

@@ -1,30 +1,38 @@
 //! All of a gateway but its listeners: storage, the upstream, clients and the engine, built once, top to bottom.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
 
-use super::learned::{BUDGET_STATE, FORMAT_STATE, FormatState, LATENCY_STATE, Learned};
 use super::simulator;
 use crate::admission::Admission;
 use crate::api;
 use crate::budget::{Budget, BudgetControl};
-use crate::config::Config;
+use crate::config::{Config, StorageConfig};
 use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Supervisor};
 use crate::model::{Catalogue, Clock as _, CompletionListener, JobId, Rng, SystemClock, UnattendedFailure};
 use crate::storage::clients::ClientStore;
 use crate::storage::journal::Standing;
-use crate::storage::{self, Journal, SigningKey, Storage, StorageLock};
+use crate::storage::{self, Journal, SigningKey, Storage, StorageError, StorageLock};
 use crate::telemetry::Metrics;
 use crate::telemetry::recent::RecentRequests;
 use crate::upstream::{GptProto, Upstream};
 use crate::webhooks::{self, Webhooks};
+use learned::{BUDGET_STATE, FORMAT_STATE, FormatState, LATENCY_STATE, Learned};
+
+pub(super) mod learned;
+pub(super) mod readiness;
 
 /// How often the standing of the storage is looked at.
 const STORAGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a data directory that another gateway uses is looked at.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The modules below the listeners. They run until `lifecycle` has drained.
 #[derive(Debug)]
@@ -50,14 +58,57 @@ pub(super) struct OpenStorage {
     lock: StorageLock,
 }
 
+/// Opens the storage. While another gateway uses it, waits until that one has ended, for `storage.lock_wait_s` at most.
+///
+/// # Errors
+///
+/// When the journal is still in use then, or damaged.
+pub(super) async fn open_storage(
+    config: &Config,
+    supervisor: &Supervisor,
+    metrics: &Metrics,
+) -> Result<Storage, StorageError> {
+    let StorageConfig { lock_wait, directory, .. } = &config.storage;
+    let waited_seconds = Gauge::<f64, AtomicU64>::default();
+    metrics.register("storage", |registry| {
+        let help = "Time that the start waited for another gateway to end that used the data directory";
+        registry.register("lock_wait_seconds", help, waited_seconds.clone());
+    });
+    let begun = Instant::now();
+    let mut waits = false;
+    loop {
+        let error = match storage::open(&config.storage, &config.cache, rand::random(), metrics).await {
+            Err(error) if error.is_in_use() && begun.elapsed() < *lock_wait => error,
+            opened => {
+                if waits && opened.is_ok() {
+                    waited_seconds.set(begun.elapsed().as_secs_f64());
+                    tracing::info!(seconds = begun.elapsed().as_secs_f64(), "the other gateway has ended; starting");
+                    supervisor.status("Starting");
+                }
+                return opened;
+            }
+        };
+        if !waits {
+            waits = true;
+            let seconds = lock_wait.as_secs();
+            tracing::warn!(%error, "waiting for the other gateway to end, for {seconds} s at most (storage.lock_wait_s)");
+            let directory = directory.display();
+            supervisor
+                .status(&format!("Waiting until another gateway has ended that uses {directory}, {seconds} s at most"));
+        }
+        tokio::time::sleep(LOCK_INTERVAL).await;
+    }
+}
+
 impl Backend {
-    /// Opens the storage, and starts the modules. `upstream` completes the upstream's client.
+    /// Starts the modules above a storage. `upstream` completes the upstream's client.
     ///
     /// # Errors
     ///
-    /// When the journal is in use by another gateway, or damaged.
+    /// When the journal cannot be read or written.
     pub(super) async fn start(
         config: &Config,
+        opened: Storage,
         sandbox: bool,
         lifecycle: &Lifecycle,
         metrics: &Metrics,
@@ -69,7 +120,6 @@ impl Backend {
 
         // 1. Storage.
         let cache = &config.cache;
-        let opened = storage::open(&config.storage, cache, rand::random(), metrics).await?;
         let Storage { journal, clients, results, spool, state, room, signing_key, lock } = opened;
         if sandbox {
             simulator::write_sample(&config.storage.directory)?;

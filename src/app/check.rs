@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::learned::FORMAT_STATE;
+use super::backend::learned::FORMAT_STATE;
 use super::simulator::{RunningSimulator, SIMULATOR_KEY};
 use crate::config::Config;
 use crate::simulator::Profile;

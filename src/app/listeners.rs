@@ -10,8 +10,11 @@ use anyhow::Context;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::config::{self, Config, ListenAddresses, ResolvedAddress, ServerConfig, UpstreamConfig, WebhooksConfig};
-use crate::lifecycle::Lifecycle;
+use crate::config::{
+    self, Config, Environment, ListenAddresses, ResolvedAddress, ServerConfig, UpstreamConfig, WebhooksConfig,
+};
+use crate::lifecycle::inherited::InheritedListener;
+use crate::lifecycle::{InheritedError, InheritedListeners, Lifecycle};
 use crate::operator::Connections;
 use crate::server::accept::{HttpServer, HttpService};
 use crate::server::connection_limiter::ConnectionLimiter;
@@ -36,36 +39,53 @@ const OPERATOR_CONNECTIONS_MAX: usize = 64;
 /// Files of stored pictures that are read or written at the same time.
 const RESULT_FILES: usize = 512;
 
+/// The sockets of one listener.
+#[derive(Debug)]
+struct BoundListener {
+    /// Never empty.
+    tcp: Vec<TcpListener>,
+    unix: Vec<UnixSocket>,
+}
+
 /// Sockets with reserved addresses that do not accept connections yet.
 #[derive(Debug)]
 pub(super) struct BoundListeners {
-    /// Never empty.
-    client: Vec<TcpListener>,
-    /// Never empty.
-    operator: Vec<TcpListener>,
-    unix: Option<UnixSocket>,
+    client: BoundListener,
+    operator: BoundListener,
     tls: Option<Tls>,
 }
 
+/// Takes the sockets that a supervisor hands on to this process; none where there is no such supervisor. Call it before there
+/// is a second thread.
+///
+/// # Errors
+///
+/// [`InheritedError`], naming the socket.
+pub fn inherited_listeners(config: &Config, environment: &Environment) -> Result<InheritedListeners, InheritedError> {
+    InheritedListeners::take(environment, &config.server.addresses.listen.ports(), &config.operator.listen.ports())
+}
+
 impl BoundListeners {
-    /// Binds every address and reads the certificate.
+    /// Binds every address that no inherited socket stands in for, and reads the certificate.
     ///
     /// # Errors
     ///
     /// Names the key of an address that is taken or a file that cannot be read.
-    pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn bind(config: &Config, inherited: InheritedListeners) -> anyhow::Result<Self> {
         let Config { server, operator, .. } = config;
         let tls = match server.tls.files() {
             Some(files) => Some(load_tls(files).await?),
             None => None,
         };
-        let client = bind_all(&server.addresses.listen, "server.listen").await?;
-        let operator = bind_all(&operator.listen, "operator.listen").await?;
-        let unix = server.addresses.unix_socket.as_deref().map(|path| {
-            UnixSocket::bind(path, server.addresses.unix_socket_mode.0)
-                .with_context(|| format!("cannot listen on {} (server.unix_socket)", path.display()))
-        });
-        Ok(Self { client, operator, unix: unix.transpose()?, tls })
+        let InheritedListeners { client, operator: inherited_operator } = inherited;
+        let mut client = BoundListener::bind(client, &server.addresses.listen, "server.listen").await?;
+        let operator = BoundListener::bind(inherited_operator, &operator.listen, "operator.listen").await?;
+        if let (Some(path), true) = (server.addresses.unix_socket.as_deref(), client.unix.is_empty()) {
+            let socket = UnixSocket::bind(path, server.addresses.unix_socket_mode.0)
+                .with_context(|| format!("cannot listen on {} (server.unix_socket)", path.display()))?;
+            client.unix.push(socket);
+        }
+        Ok(Self { client, operator, tls })
     }
 
     /// Registers when the certificate expires, where there is one.
@@ -83,13 +103,35 @@ impl BoundListeners {
     pub(super) fn addresses(&self) -> std::io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
         let of =
             |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>();
-        Ok((of(&self.client)?, of(&self.operator)?))
+        Ok((of(&self.client.tcp)?, of(&self.operator.tcp)?))
     }
 
     /// Adds everything but the routers that are served.
     pub(super) fn with_limits(self, listeners: &Listeners, server: &ServerConfig, lifecycle: &Lifecycle) -> Serving {
         let (limits, reload_interval) = (limits(server), server.tls.reload_interval);
         Serving { bound: self, listeners: listeners.clone(), limits, reload_interval, lifecycle: lifecycle.clone() }
+    }
+}
+
+impl BoundListener {
+    /// Takes the inherited sockets, and binds the addresses unless one of the sockets is of TCP.
+    async fn bind(
+        inherited: Vec<InheritedListener>,
+        listen: &ListenAddresses,
+        setting: &'static str,
+    ) -> anyhow::Result<Self> {
+        let mut bound = Self { tcp: Vec::new(), unix: Vec::new() };
+        for listener in inherited {
+            tracing::info!(socket = %listener, listener = setting, "listening on an inherited socket");
+            match listener {
+                InheritedListener::Tcp(listener) => bound.tcp.push(TcpListener::from_std(listener)?),
+                InheritedListener::Unix(listener) => bound.unix.push(UnixSocket::inherited(listener)?),
+            }
+        }
+        if bound.tcp.is_empty() {
+            bound.tcp = bind_all(listen, setting).await?;
+        }
+        Ok(bound)
     }
 }
 
@@ -206,18 +248,19 @@ impl Serving {
             lifecycle.spawn_service("certificate", tls.clone().reload_on_change(reload_interval));
         }
         let stop = lifecycle.stop_token();
-        if let Some(socket) = bound.unix {
-            lifecycle
-                .spawn("client listener, Unix socket", clients.clone().serve(Listener::Unix(socket), stop.clone()));
+        for (server, sockets) in [(&clients, bound.client.unix), (&operator, bound.operator.unix)] {
+            for socket in sockets {
+                lifecycle.spawn("Unix socket", server.clone().serve(Listener::Unix(socket), stop.clone()));
+            }
         }
-        for listener in bound.client {
+        for listener in bound.client.tcp {
             let listener = match &bound.tls {
                 Some(tls) => Listener::Tls(listener, tls.clone()),
                 None => Listener::Tcp(listener),
             };
             lifecycle.spawn("client listener", clients.clone().serve(listener, stop.clone()));
         }
-        for listener in bound.operator {
+        for listener in bound.operator.tcp {
             let serving = operator.clone().serve(Listener::Tcp(listener), stop.clone());
             lifecycle.spawn("operator listener", serving);
         }
@@ -297,7 +340,9 @@ impl Listeners {
         let per_address = server.connections.per_address_max;
         let metrics = ConnectionMetrics::default();
         registry.register("connections", |registry| metrics.register(registry));
-        [CLIENTS, OPERATOR].into_iter().for_each(|listener| metrics.begin(listener));
+        for listener in [CLIENTS, OPERATOR] {
+            metrics.begin(listener);
+        }
         Self {
             client: ConnectionLimiter::new(shares.connections, per_address, server.connections.proxy_networks.clone()),
             operator: ConnectionLimiter::new(shares.operator, None, Vec::new()),

@@ -123,8 +123,9 @@ pub(super) fn reload(config: &Config, source: Option<ConfigSource>, sandbox: boo
         );
     };
     let read = Config::load_layers(source.file.as_deref(), &source.environment);
+    let as_served = move |config: Config| if sandbox { config.with_sandbox_keys() } else { config };
     let (layers, secrets) =
-        read.map(|(config, layers)| (layers.table, digests_of_secrets(&config))).unwrap_or_default();
+        read.map(|(config, layers)| (layers.table, digests_of_secrets(&as_served(config)))).unwrap_or_default();
     let known =
         Mutex::new(Known { layers, secrets, clients: config.clients.clone(), webhooks: config.webhooks.clone() });
     Arc::new(move || {
@@ -132,7 +133,7 @@ pub(super) fn reload(config: &Config, source: Option<ConfigSource>, sandbox: boo
         let (config, layers) = read.map_err(|error| error.to_string())?;
         let layers = layers.table;
         config.clients.refuse_example_key().map_err(|error| error.to_string())?;
-        let config = if sandbox { config.with_sandbox_keys() } else { config };
+        let config = as_served(config);
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changed_keys(&known.layers, &layers);
         let parts: Vec<(&String, Option<Part>)> =

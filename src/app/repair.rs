@@ -11,6 +11,7 @@ use super::backend::Backend;
 use crate::config::Config;
 use crate::ledger;
 use crate::lifecycle::{Grace, Lifecycle};
+use crate::storage;
 use crate::telemetry::Metrics;
 use crate::telemetry::recent::RecentRequests;
 
@@ -27,9 +28,11 @@ pub async fn repair(config: &Config) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::default();
     let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
     // Its start brings orphans back that the journal knows.
-    let backend = Backend::start(config, false, &lifecycle, &Metrics::default(), &RecentRequests::default(), upstream)
-        .await
-        .context("nothing was repaired; a repair needs the storage to itself, so stop a gateway that runs")?;
+    let refused = "nothing was repaired; a repair needs the storage to itself, so stop a gateway that runs";
+    let (metrics, recent) = (Metrics::default(), RecentRequests::default());
+    let opened = storage::open(&config.storage, &config.cache, rand::random(), &metrics).await.context(refused)?;
+    let backend =
+        Backend::start(config, opened, false, &lifecycle, &metrics, &recent, upstream).await.context(refused)?;
     let total = damaged.len();
     let mut fetches =
         stream::iter(damaged.into_iter().map(|(job, index)| backend.engine.picture(job, index, |_| true)))

@@ -11,7 +11,7 @@ use super::listeners::Listeners;
 use crate::admission::Admission;
 use crate::api;
 use crate::budget::{self, Budget};
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::lifecycle::Lifecycle;
 use crate::operator::{Live, RecentFailure, Snapshot, Sources};
 use crate::storage::journal::Standing;
@@ -106,6 +106,15 @@ impl Modules {
                 modules.metrics.encode(format)
             }),
         }
+    }
+
+    /// Returns the state of the gateway in one sentence.
+    pub(super) fn sentence(&self) -> String {
+        let engine::Status { queued, submitting, polling, waiters, .. } = self.engine.status();
+        let not_ready: Vec<String> = self.not_ready(&self.budget.status()).into_iter().map(|(_, text)| text).collect();
+        let standing =
+            if not_ready.is_empty() { "Ready".to_owned() } else { format!("Not ready: {}", not_ready.join("; ")) };
+        format!("{standing}. In flight: {}, queued: {queued}, requests that wait: {waiters}", submitting + polling)
     }
 
     /// Returns why the gateway may not take traffic: labels of [`OBSTACLES`], and what people read.

@@ -7,6 +7,22 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Environment, Error};
 
+/// The variable that names the folder of credentials: secrets that a supervisor keeps, as systemd does with `LoadCredential=`. They
+/// come last, so that a unit which names every credential can be overridden in one place. One that is not there is no error.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// What a credential stands in for (a variable, or a key of the configuration), and its name.
+const CREDENTIALS: &[(&str, &str)] = &[
+    ("GPTPROTO_API_KEY", "gptproto-api-key"),
+    ("GPTPROTO_API_KEYS", "gptproto-api-keys"),
+    ("GATEWAY_CLIENT_KEYS", "client-keys"),
+    ("GATEWAY_ADMIN_TOKEN", "admin-token"),
+    ("GATEWAY_PROXY_CREDENTIALS", "proxy-credentials"),
+    ("GATEWAY_WEBHOOK_SECRET", "webhook-secret"),
+    ("server.tls_certificate_file", "tls-certificate"),
+    ("server.tls_key_file", "tls-key"),
+];
+
 /// A secret: no `Display`, a redacted `Debug`, wiped when dropped.
 #[derive(Clone)]
 pub struct Secret(SecretString);
@@ -30,7 +46,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads the variable `name`, or the file that the variable `{name}_FILE` or the configuration names.
+/// Reads the variable `name`, or the file that the variable `{name}_FILE` or the configuration names; where none of them is set,
+/// the credential of that secret.
 ///
 /// # Errors
 ///
@@ -49,7 +66,10 @@ pub(super) fn from_environment(
         }
         (Some(text), None) => bare(text).map(Some).map_err(|problem| Error::invalid(name, problem)),
         (None, Some(path)) => from_file(&path, name).map(Some),
-        (None, None) => Ok(None),
+        (None, None) => match credential(environment, name) {
+            Some(path) => from_file(&path, name).map(Some),
+            None => Ok(None),
+        },
     }
 }
 
@@ -60,7 +80,8 @@ pub(super) fn source(environment: &Environment, name: &str, configured_file: Opt
         return Some("set by the variable".to_owned());
     }
     let named = value(&format!("{name}_FILE")).map(|file| format!("in the file {file} ({name}_FILE)"));
-    named.or_else(|| configured_file.map(|file| format!("in the file {}", file.display())))
+    let named = named.or_else(|| configured_file.map(|file| format!("in the file {}", file.display())));
+    named.or_else(|| credential(environment, name).map(|file| format!("in the credential {}", file.display())))
 }
 
 /// Reads the secret called `name` from a file, without the byte order mark and the white space around it.
@@ -129,10 +150,24 @@ pub(super) fn check_key(key: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Returns the file of the credential that stands in for a secret, if there is one.
+pub(super) fn credential(environment: &Environment, secret: &str) -> Option<PathBuf> {
+    let (_, name) = CREDENTIALS.iter().find(|(of, _)| *of == secret)?;
+    let directory = environment.get(CREDENTIALS_DIRECTORY).filter(|directory| !directory.is_empty())?;
+    let file = PathBuf::from(directory).join(name);
+    file.exists().then_some(file)
+}
+
+/// Returns the credentials that there are.
+pub(crate) fn found_credentials(environment: &Environment) -> Vec<PathBuf> {
+    CREDENTIALS.iter().filter_map(|(secret, _)| credential(environment, secret)).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
     use super::super::tests::{load, refusal};
+    use super::super::{Config, digest_of_key};
+    use super::*;
 
     #[test]
     fn secrets_are_text_and_do_not_print() {
@@ -211,5 +246,96 @@ mod tests {
             let error = refusal("", &[(name, value)]);
             assert!(error.contains("quote") && !error.contains("hunter2"), "{name}: {error}");
         }
+    }
+
+    const API_KEY: &str = "sk-from-a-credential";
+    const CLIENT_KEY: &str = "client-key-from-a-credential";
+
+    /// A folder with all credentials that one configuration can have, and a variable for it beside others.
+    fn with_credentials(changes: &[(&str, &str)]) -> Result<Config, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("gptproto-api-key", format!("{API_KEY}\n")),
+            ("gptproto-api-keys", "second:sk-second".to_owned()),
+            ("client-keys", format!("alice:{CLIENT_KEY}")),
+            ("admin-token", "admin-token-from-a-credential".to_owned()),
+            ("proxy-credentials", "user:hunter2".to_owned()),
+            ("webhook-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+            ("tls-certificate", "not read here".to_owned()),
+            ("tls-key", "not read here".to_owned()),
+        ] {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        // A variable without a value removes a credential.
+        for (name, _) in changes.iter().filter(|(_, value)| value.is_empty()) {
+            std::fs::remove_file(directory.path().join(name)).unwrap();
+        }
+        let mut environment: Environment = [
+            (CREDENTIALS_DIRECTORY, directory.path().to_str().unwrap()),
+            ("GATEWAY_UPSTREAM__PROXY", "http://proxy.example.com:3128"),
+        ]
+        .iter()
+        .chain(changes.iter().filter(|(_, value)| !value.is_empty()))
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+        let file = directory.path().join("another");
+        std::fs::write(&file, "sk-from-a-file").unwrap();
+        for value in environment.values_mut().filter(|value| *value == "FILE") {
+            file.to_str().unwrap().clone_into(value);
+        }
+        Config::load(None, &environment)
+    }
+
+    fn keys(config: &Config) -> Vec<&str> {
+        config.accounts.iter().map(|account| account.key.expose()).collect()
+    }
+
+    #[test]
+    fn every_secret_may_be_a_credential() {
+        let config = with_credentials(&[]).unwrap();
+        config.require_keys().unwrap();
+        assert_eq!(keys(&config), [API_KEY, "sk-second"]);
+        assert_eq!(config.clients.entries[0].key_digest, digest_of_key(CLIENT_KEY));
+        assert_eq!(config.operator.admin_token.as_ref().unwrap().expose(), "admin-token-from-a-credential");
+        let (certificate, key) = config.server.tls.files().unwrap();
+        assert!(certificate.ends_with("tls-certificate") && key.ends_with("tls-key"));
+        let printed = format!("{config:?}");
+        assert!(!printed.contains("from-a-credential") && !printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn what_is_set_otherwise_comes_first() {
+        assert_eq!(keys(&with_credentials(&[("GPTPROTO_API_KEY", "sk-set")]).unwrap()), ["sk-set", "sk-second"]);
+        assert_eq!(
+            keys(&with_credentials(&[("GPTPROTO_API_KEY_FILE", "FILE")]).unwrap()),
+            ["sk-from-a-file", "sk-second"]
+        );
+        assert_eq!(
+            keys(&with_credentials(&[("GATEWAY_UPSTREAM__API_KEY_FILE", "FILE")]).unwrap()),
+            ["sk-from-a-file", "sk-second"]
+        );
+        let config = with_credentials(&[("GATEWAY_SERVER__TLS_CERTIFICATE_FILE", "mine.pem")]).unwrap();
+        let (certificate, key) = config.server.tls.files().unwrap();
+        assert!(certificate.ends_with("mine.pem") && key.ends_with("tls-key"), "{certificate:?} {key:?}");
+    }
+
+    #[test]
+    fn a_missing_credential_is_no_error_and_a_wrong_one_names_its_file() {
+        let config = with_credentials(&[("gptproto-api-keys", ""), ("tls-key", ""), ("tls-certificate", "")]).unwrap();
+        assert_eq!(keys(&config), [API_KEY]);
+        assert!(config.server.tls.files().is_none());
+        let error = with_credentials(&[("tls-key", "")]).unwrap_err().to_string();
+        assert!(error.starts_with("server.tls_key_file: "), "{error}");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("gptproto-api-key"), "\"sk-hunter2\"").unwrap();
+        let environment = [(CREDENTIALS_DIRECTORY.to_owned(), directory.path().to_str().unwrap().to_owned())].into();
+        let error = Config::load(None, &environment).unwrap_err().to_string();
+        assert!(
+            error.contains("gptproto-api-key") && error.contains("quotes") && !error.contains("hunter2"),
+            "{error}"
+        );
+        let shown = source(&environment, "GPTPROTO_API_KEY", None).unwrap();
+        assert!(shown.starts_with("in the credential ") && shown.ends_with("/gptproto-api-key"), "{shown}");
+        assert_eq!(found_credentials(&environment), [directory.path().join("gptproto-api-key")]);
     }
 }

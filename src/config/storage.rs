@@ -13,6 +13,8 @@ use super::{Error, seconds};
 #[serde(deny_unknown_fields)]
 pub(crate) struct StorageConfig {
     pub(crate) directory: PathBuf,
+    #[serde(rename = "lock_wait_s", deserialize_with = "seconds")]
+    pub(crate) lock_wait: Duration,
     pub(crate) spool_memory_bytes: usize,
     pub(crate) spool_memory_bytes_max: u64,
     pub(crate) spool_bytes_max: u64,

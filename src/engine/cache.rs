@@ -183,9 +183,11 @@ impl ResultCache {
         }
         let job = stored.record.id;
         if let Some(result) = stored_result(&stored) {
+            let counted = self.waiters.enter(job).await;
+            let Some(purchases) = self.damaged.find_unless_removed(&*self.journal, &stored).await? else {
+                return Ok(None);
+            };
             self.count_joined(&stored.record);
-            let counted = self.waiters.add(job);
-            let purchases = self.damaged.find(&stored).await;
             if !purchases.is_empty() {
                 return Ok(Some(Stored::Damaged(Box::new(DamagedResult { stored, purchases, counted }))));
             }
@@ -235,14 +237,14 @@ impl ResultCache {
             // A result that was never delivered is more likely its own than one that may have been lost after it was
             // written.
             for stored in newest.iter().filter(|stored| stored.delivered.is_none()) {
-                if let Some(found) = self.reuse(stored, policy).await {
+                if let Some(found) = self.reuse(stored, policy).await? {
                     return Ok(Some(found));
                 }
             }
         }
         let mut lost = None;
         for stored in newest {
-            match self.reuse(&stored, policy).await {
+            match self.reuse(&stored, policy).await? {
                 Some(found) if self.damaged.lost(stored.record.id).is_some() => lost = lost.or(Some(found)),
                 Some(found) => return Ok(Some(found)),
                 None => {}
@@ -257,6 +259,7 @@ impl ResultCache {
     async fn find_recent(&self, fingerprint: Fingerprint) -> Option<StoredAnswer> {
         let recent = self.recent.get(&fingerprint)?;
         let age = self.journal.running_time().since(recent.ended);
+        let counted = self.waiters.enter(recent.result.job).await;
         if age >= self.settings.ttl || self.open(&recent.result.pictures).await.is_err() {
             self.recent.invalidate(&fingerprint);
             return None;
@@ -267,13 +270,15 @@ impl ResultCache {
             insert_unless_deleted(self, fingerprint, Recent { delivered: true, ..recent.clone() });
         }
         let Recent { result, delivered: delivered_before, .. } = recent;
-        let (job, counted) = (result.job, self.waiters.add(result.job));
-        Some(StoredAnswer { job, outcome: Ok(result), source: AnswerSource::Hit(age), delivered_before, counted })
+        let (job, source) = (result.job, AnswerSource::Hit(age));
+        Some(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted })
     }
 
-    async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<Stored> {
+    async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Result<Option<Stored>, Failure> {
         let job = stored.record.id;
-        let result = Some(stored).filter(|stored| !stored.evicted).and_then(stored_result)?;
+        let Some(result) = Some(stored).filter(|stored| !stored.evicted).and_then(stored_result) else {
+            return Ok(None);
+        };
         let now = self.journal.running_time();
         let ended = stored.ended().unwrap_or(now);
         let candidate = StoredCandidate {
@@ -285,25 +290,26 @@ impl ResultCache {
             unknown_for: unknown(stored, &self.settings, now).map(|(_, unknown_for)| unknown_for),
         };
         if !policy.may_reuse(candidate, self.settings.windows()) {
-            return None;
-        }
-        let purchases = self.damaged.find(stored).await;
-        if !purchases.is_empty() && !policy.may_refetch(self.damaged.lost(job).is_some()) {
-            tracing::warn!(%job, "a stored result is damaged; the client asks for a new one, which is bought");
-            return None;
+            return Ok(None);
         }
         // An unclaimed result is claimed once: of two requests that found it unclaimed, one gets it.
         let shared = policy.cache_allowed && candidate.shareable;
         let repeats = shared || policy.is_retry || candidate.unknown_for.is_some();
-        let counted = if repeats { self.waiters.add(job) } else { self.waiters.add_first(job)? };
+        let counted = if repeats { Some(self.waiters.enter(job).await) } else { self.waiters.add_first(job) };
+        let Some(counted) = counted else { return Ok(None) };
+        let Some(purchases) = self.damaged.find_unless_removed(&*self.journal, stored).await? else { return Ok(None) };
+        if !purchases.is_empty() && !policy.may_refetch(self.damaged.lost(job).is_some()) {
+            tracing::warn!(%job, "a stored result is damaged; the client asks for a new one, which is bought");
+            return Ok(None);
+        }
         if !repeats && self.journal.job(job).await.ok().flatten().is_some_and(|now| now.delivered.is_some()) {
             // Since it was looked up, it has been delivered, and its client has left.
-            return None;
+            return Ok(None);
         }
         if !purchases.is_empty() {
             self.count_joined(&stored.record);
             let stored = stored.clone();
-            return Some(Stored::Damaged(Box::new(DamagedResult { stored, purchases, counted })));
+            return Ok(Some(Stored::Damaged(Box::new(DamagedResult { stored, purchases, counted }))));
         }
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
@@ -317,7 +323,7 @@ impl ResultCache {
             self.count_joined(&stored.record);
             AnswerSource::Joined
         };
-        Some(Stored::Answer(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted }))
+        Ok(Some(Stored::Answer(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted })))
     }
 
     /// Returns the same error again, for a purchase of unknown outcome. A job that brought pictures too answers with them
@@ -341,7 +347,7 @@ impl ResultCache {
         }
     }
 
-    /// Opens one picture of a stored job; `None` when it does not exist, or not any more, or its client is not `allowed`.
+    /// Opens one picture of a stored job; `None` as for [`recorded_picture`].
     ///
     /// # Errors
     ///
@@ -352,11 +358,7 @@ impl ResultCache {
         index: usize,
         allowed: impl Fn(&ClientId) -> bool,
     ) -> Option<Result<(StoredPicture, Arc<dyn ByteSource>), StoredJob>> {
-        let stored = self.journal.job(job).await.ok()??;
-        if stored.evicted || !allowed(&stored.record.client) {
-            return None;
-        }
-        let picture = *stored_result(&stored)?.pictures.get(index)?;
+        let (stored, picture) = recorded_picture(&*self.journal, job, index, allowed).await?;
         let source = self.results.read(&picture).await;
         Some(source.map(|source| (picture, source)).map_err(|_| stored))
     }
@@ -380,6 +382,22 @@ impl ResultCache {
     fn price(&self, record: &JobRecord) -> Usd {
         self.rules.price(record, record.n).unwrap_or_default()
     }
+}
+
+/// Returns one picture of a stored job as it is recorded; `None` when it does not exist, or not any more, or its client is not
+/// `allowed`.
+pub(super) async fn recorded_picture(
+    journal: &dyn Journal,
+    job: JobId,
+    index: usize,
+    allowed: impl Fn(&ClientId) -> bool,
+) -> Option<(StoredJob, StoredPicture)> {
+    let stored = journal.job(job).await.ok()??;
+    if stored.evicted || !allowed(&stored.record.client) {
+        return None;
+    }
+    let picture = *stored_result(&stored)?.pictures.get(index)?;
+    Some((stored, picture))
 }
 
 /// Returns the unresolved unknown outcome of a stored job and its age, where such outcomes hold requests.

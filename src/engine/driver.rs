@@ -13,7 +13,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::cache::ResultCache;
@@ -169,6 +169,19 @@ impl Driver {
     pub(super) fn latencies(&self) -> MutexGuard<'_, LatencyModel> {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Resolves once the jobs could be locked, the scheduler of polls has taken a message, and the journal has answered. An error of
+/// the journal is an answer.
+pub(super) async fn shows_life(driver: &Driver) {
+    drop(driver.lock());
+    let (answer, answered) = oneshot::channel();
+    driver.send_to_scheduler(PollMessage::Probe(answer));
+    if answered.await.is_err() {
+        // The scheduler has ended, and with it the process is about to.
+        std::future::pending::<()>().await;
+    }
+    let _ = driver.services.journal.has_jobs().await;
 }
 
 /// Starts the tasks that run as long as the process does.

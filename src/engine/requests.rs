@@ -5,7 +5,7 @@ pub(super) mod delete;
 pub(super) mod job_request;
 pub(super) mod list;
 pub(super) mod progress;
-mod refetch;
+pub(super) mod refetch;
 mod start;
 pub(super) mod view;
 pub(super) mod waiter;

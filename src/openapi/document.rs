@@ -128,6 +128,8 @@ impl Groups {
 fn add_errors(operation: &mut Value, errors: &Groups, headers: &Groups) {
     let has_rate = operation["x-errors"].as_array().is_some_and(|groups| groups.contains(&json!("rate")))
         || operation["tags"].as_array().is_some_and(|tags| tags.contains(&json!("Predictions")));
+    // Also an error says what it cost, where it may be that of a job.
+    let has_cost = operation["x-errors"].as_array().is_some_and(|groups| groups.contains(&json!("outcome")));
     let names = errors.named_by(operation, "x-errors");
     if names.is_empty() {
         return;
@@ -144,6 +146,9 @@ fn add_errors(operation: &mut Value, errors: &Groups, headers: &Groups) {
         let mut names: Vec<&str> = headers.of("standard").chain(headers.of("error")).collect();
         if has_rate {
             names.extend(headers.of("rate"));
+        }
+        if has_cost {
+            names.extend(headers.of("job").chain(headers.of("cost")));
         }
         if status == "401" {
             names.push("www-authenticate");

@@ -53,6 +53,9 @@ const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections that get a refusal at the same time, and the timeout of reading the request and of writing the refusal.
 const REFUSALS_MAX: usize = 8;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection that was accepted just before the stop may take to begin its first request. Closing it at once would
+/// lose a request that is on its way.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of headers for which the HTTP library needs no allocation; every other number costs one for each request.
 const HEADERS_WITHOUT_ALLOCATION: usize = 100;
 
@@ -251,7 +254,7 @@ impl HttpServer {
         let version = tokio::select! {
             biased;
             is_http2 = stream.is_http2() => is_http2,
-            () = stop.cancelled() => return,
+            () = stop.cancelled().then(|()| Box::pin(tokio::time::sleep(FIRST_BYTE_TIMEOUT))) => return,
             reason = timers.expired() => {
                 self.metrics.closed(self.listener_name, reason);
                 return;

@@ -162,13 +162,12 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A listening Unix socket. Its file is removed when it is dropped.
+/// A listening Unix socket. A file that it made itself is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct UnixSocket {
     listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the file that this socket made.
-    file: (u64, u64),
+    /// The file that this socket made, with device and inode. `None`: the socket is inherited, and so is its file.
+    file: Option<(PathBuf, (u64, u64))>,
 }
 
 impl UnixSocket {
@@ -184,15 +183,26 @@ impl UnixSocket {
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         let file = identity(path)?;
-        Ok(Self { listener, path: path.to_owned(), file })
+        Ok(Self { listener, file: Some((path.to_owned(), file)) })
+    }
+
+    /// Listens on a socket that another process has bound, and keeps.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime does not take it.
+    pub(crate) fn inherited(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        Ok(Self { listener: UnixListener::from_std(listener)?, file: None })
     }
 }
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
         // Another gateway may have replaced the file by its own.
-        if identity(&self.path).is_ok_and(|file| file == self.file) {
-            let _ = fs::remove_file(&self.path);
+        if let Some((path, made)) = &self.file
+            && identity(path).is_ok_and(|file| file == *made)
+        {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -222,6 +232,18 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_file_of_an_inherited_socket_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.sock");
+        let bound = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let handed_on = bound.try_clone().unwrap();
+        handed_on.set_nonblocking(true).unwrap();
+        drop(UnixSocket::inherited(handed_on).unwrap());
+        assert!(path.exists());
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+    }
 
     #[tokio::test]
     async fn a_unix_socket_has_its_mode_replaces_a_stale_one_and_removes_its_file() {

@@ -81,6 +81,13 @@ pub(crate) enum StorageError {
     LostJournal { directory: PathBuf, problem: String },
 }
 
+impl StorageError {
+    /// Returns whether another gateway uses the storage, so that it may be free later.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self, Self::Directory(DataDirectoryError::InUse(_)) | Self::Journal(JournalError::InUse(_)))
+    }
+}
+
 /// Opens the storage, and registers its metrics. `fresh_key` becomes the signing key when there is none.
 ///
 /// # Errors

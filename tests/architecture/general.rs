@@ -29,7 +29,7 @@ gallery gap gate gated gateway gauge generate generated generation generator get
 guard
 handle handler handshake hash head header healthcheck healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
 http http1 http2 hub hyper
-icon id identical identity idle ids ignored image immediate import in incoming index info init inline injected inner input inspection
+icon id identical identity idle ids ignored image immediate import in incoming index info inherited init inline injected inner input inspection
 instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
 join joined jpeg json
 keep key keyed kind knowledge known
@@ -64,7 +64,7 @@ show shutdown sibling side signal signature signed signer signing silent similar
 slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split splitter sqlite
 stable stage stale stall stalled stamp standard standing start started startup stat state statement static statistics stats status
 step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject
-submission submitted subscriber subscription subset success sum summary supervisor support supported survival
+submission submitted subscriber subscription subset success sum summary supervision supervisor support supported survival
 suspended swap sweep sweeper switch sync synchronous syntax system
 table tag tail take target task tcp telemetry temp temporary term terms terminal terminated test text the thread threshold thumbnail thumbnails
 throttle tick ticker tie time timed timeout timer timestamp timing tint tiny tls to token too top total touch trace track

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Edit, Gateway, Upstream, in_background, until};
+use crate::harness::{Answer, Client, Edit, Gateway, Upstream, in_background, until};
 
 const ONE: (&str, &str) = ("upstream.concurrent_predictions", "1");
 
@@ -127,6 +127,17 @@ async fn places_in_the_queue_are_counted_from_1() {
     upstream.release().await;
 }
 
+/// Buys a picture, and returns the progress that was sent of it.
+async fn percents(alice: &Client) -> Vec<u64> {
+    let address = location(&alice.edit(&later("followed")).await);
+    let request = alice.request(reqwest::Method::GET, &address).header("accept", "text/event-stream");
+    let text = in_background(Answer::to(request)).await.unwrap().text();
+    let blocks = text.split_terminator("\n\n");
+    let statuses = blocks.filter_map(|block| block.strip_prefix("event: prediction.status\ndata: "));
+    let statuses = statuses.map(|data| serde_json::from_str::<Value>(data).unwrap());
+    statuses.filter_map(|status| status["progress"].as_u64()).collect()
+}
+
 #[tokio::test]
 async fn progress_is_sent_as_it_grows_and_never_goes_back() {
     let upstream = Upstream::start().await;
@@ -135,17 +146,83 @@ async fn progress_is_sent_as_it_grows_and_never_goes_back() {
     // What it learns here, it expects afterwards.
     upstream.set(json!({"speed": 4.0})).await;
     alice.edit(&Edit::new("teaches")).await.picture();
-    let address = location(&alice.edit(&later("followed")).await);
-    let request = alice.request(reqwest::Method::GET, &address).header("accept", "text/event-stream");
-    let text = in_background(Answer::to(request)).await.unwrap().text();
-    let statuses: Vec<Value> = text
-        .split_terminator("\n\n")
-        .filter_map(|block| block.strip_prefix("event: prediction.status\ndata: "))
-        .map(|data| serde_json::from_str(data).unwrap())
-        .collect();
-    let percents: Vec<u64> = statuses.iter().filter_map(|status| status["progress"].as_u64()).collect();
+    let percents = percents(&alice).await;
     assert!(percents.is_sorted(), "{percents:?}");
     assert!(percents.len() >= 4, "more events than stages: {percents:?}");
     let (last, before) = percents.split_last().unwrap();
     assert!(*last == 100 && before.iter().all(|percent| *percent < 100), "{percents:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_its_turn_has_no_progress() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[ONE]).await;
+    let alice = gateway.alice();
+    alice.edit(&Edit::new("teaches")).await.picture();
+    upstream.hold().await;
+    let first = location(&alice.edit(&later("first")).await);
+    until("it is bought", async || gateway.status("engine", "polling").await == 1).await;
+    let queued = location(&alice.edit(&later("queued")).await);
+    // Longer than was expected of the first, and of the turn of the other.
+    until("nothing is expected of it any more", async || {
+        let object = alice.get(&queued).await.json();
+        assert_eq!((&object["status"], &object["progress"]), (&json!("queued"), &Value::Null), "{object}");
+        object["expected_completion"].is_null()
+    })
+    .await;
+    let object = alice.get(&first).await.json();
+    assert!(object["progress"].is_u64() && object["expected_completion"].is_u64(), "{object}");
+    upstream.release().await;
+    let done = alice.prediction(&queued, "wait=30").await.json();
+    assert_eq!(done["progress"], json!(100), "{done}");
+}
+
+#[tokio::test]
+async fn the_call_of_the_openai_api_is_expected_by_its_age() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.api", "openai")]).await;
+    let alice = gateway.alice();
+    upstream.set(json!({"speed": 4.0})).await;
+    alice.edit(&Edit::new("teaches")).await.picture();
+    let percents = percents(&alice).await;
+    let most = percents.iter().filter(|percent| **percent < 100).max();
+    assert!(percents.is_sorted() && most.is_some_and(|most| *most > 60), "the bar follows the call: {percents:?}");
+}
+
+#[tokio::test]
+async fn an_error_says_what_it_may_have_cost() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("server.response_timeout_s", "2")]).await;
+    let alice = gateway.alice();
+    let nothing = (0.0, false);
+    let refused = alice.edit(&Edit::new("refused").field("size", "7x7")).await;
+    assert_eq!((refused.status, cost(&refused)), (400, nothing));
+    let moderated = alice.edit(&Edit::new("a forbidden-picture")).await;
+    moderated.is_refused(400, "moderation_blocked");
+    assert_eq!(cost(&moderated), nothing);
+
+    upstream.set(json!({"life": {"outcome": "failed_provider"}})).await;
+    let billed = alice.edit(&Edit::new("billed")).await;
+    billed.is_refused(502, "image_generation_failed");
+    let path = format!("/v1/predictions/{}", billed.header("x-gateway-prediction"));
+    let shown = alice.get(&path).await.json();
+    assert_eq!((json!(cost(&billed).0), cost(&billed).1), (shown["cost_usd"].clone(), true), "{shown}");
+    assert!(cost(&billed).0 > 0.0);
+    upstream.set(json!({"life": {"outcome": "completed"}})).await;
+
+    upstream.fault("submit", "drop_after", 1).await;
+    let unknown = alice.edit(&Edit::new("unknown")).await;
+    unknown.is_refused(502, "submission_outcome_unknown");
+    assert!(cost(&unknown).0 > 0.0 && cost(&unknown).1);
+    let again = alice.edit(&Edit::new("unknown")).await;
+    again.is_refused(502, "submission_outcome_unknown");
+    assert_eq!(cost(&again), nothing, "it is the same purchase");
+
+    upstream.hold().await;
+    let slow = alice.edit(&Edit::new("slow")).await;
+    assert_eq!(slow.status, 504, "{}", slow.text());
+    assert!(cost(&slow).0 > 0.0 && cost(&slow).1, "its purchase goes on");
+    let joined = alice.edit(&Edit::new("slow")).await;
+    assert_eq!((joined.status, cost(&joined)), (504, nothing));
+    upstream.release().await;
 }

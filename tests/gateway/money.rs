@@ -68,7 +68,9 @@ async fn with_resubmit_an_unknown_outcome_is_bought_again() {
     upstream.fault("submit", "drop_after", 1).await;
     gateway.alice().edit(&Edit::new("lost")).await.picture();
     assert_eq!(upstream.purchases().await, 2);
-    assert_eq!(gateway.status("engine", "unknown").await, 1, "and the books say so");
+    let metrics = gateway.page("/metrics").await.1;
+    assert!(metrics.contains("gptproto_gateway_engine_purchases_unknown_total 1\n"), "and the books say so: {metrics}");
+    assert_eq!(gateway.status("engine", "unknown").await, 0, "with nothing left to decide about");
 }
 
 #[tokio::test]

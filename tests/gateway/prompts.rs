@@ -7,13 +7,14 @@ use serde_json::json;
 use crate::harness::{Edit, Gateway, Upstream, until};
 
 /// The files below a folder that contain these bytes.
-fn files_with(folder: &Path, text: &str) -> Vec<String> {
+fn files_with(folder: &Path, bytes: impl AsRef<[u8]>) -> Vec<String> {
+    let bytes = bytes.as_ref();
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files_with(&path, text));
-        } else if std::fs::read(&path).unwrap().windows(text.len()).any(|window| window == text.as_bytes()) {
+            found.extend(files_with(&path, bytes));
+        } else if std::fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes) {
             found.push(path.display().to_string());
         }
     }
@@ -72,6 +73,31 @@ async fn kept_prompts_are_shown_found_and_forgotten_with_their_jobs() {
     assert_eq!(alice.delete(&path).await.json()["deleted"], json!(true));
     assert!(!ids("q=zanzibar").await.contains(&job));
     assert_eq!(ids("q=zanzibar").await.len(), 2);
+}
+
+/// Not in free pages, and not in the log either.
+#[tokio::test]
+async fn nothing_of_a_deleted_job_is_left_in_a_file() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("storage.keep_prompts", "on")]).await;
+    let alice = gateway.alice();
+    use_prompt(&gateway).await;
+    // As long as several pages.
+    let long = Edit::new(&"Zanzibar by night, ".repeat(1000)).field("model", "gpt-image-2").without("size");
+    alice.edit(&long).await.picture();
+    let picture = alice.edit(&Edit::new(PROMPT)).await.picture();
+    let part = &picture[picture.len() / 2..][..48];
+    assert!(!files_with(gateway.folder(), part).is_empty(), "a small picture is in the journal");
+    for job in alice.get("/v1/predictions").await.json()["data"].as_array().unwrap() {
+        let path = format!("/v1/predictions/{}", job["id"].as_str().unwrap());
+        until("it is deleted", async || alice.delete(&path).await.status == 200).await;
+    }
+    until("nothing is left", async || {
+        files_with(gateway.folder(), "Zanzibar").is_empty() && files_with(gateway.folder(), part).is_empty()
+    })
+    .await;
+    let stopped = gateway.stop().await;
+    assert_eq!(files_with(stopped.journal().parent().unwrap(), "Zanzibar"), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Small copies of results: `width` behind their signed addresses.
 
 use reqwest::Method;
+use tokio::task::JoinHandle;
 
 use crate::harness::{Answer, Client, Edit, Gateway, Upstream, in_background, size_of};
 
@@ -55,6 +56,42 @@ async fn a_thumbnail_needs_the_signature_and_an_allowed_width() {
         anyone.get(&format!("{altered}&width=128")).await.is_refused(403, "invalid_result_address");
     }
     assert_eq!(size_of(&anyone.get(&format!("{url}&width=1024")).await.bytes), (256, 256), "never enlarged");
+}
+
+/// One at a time, and those that wait have no picture open, which would be in memory.
+#[tokio::test]
+async fn requests_that_wait_for_a_slot_hold_no_picture() {
+    let upstream = Upstream::start().await;
+    let every_picture_is_a_file = [
+        ("storage.journal_picture_bytes_max", "0"),
+        ("cache.memory_bytes_max", "0"),
+        ("cache.thumbnail_bytes_max", "0"),
+        ("server.converted_bytes_max", "0"),
+        ("server.concurrent_conversions_max", "1"),
+    ];
+    let gateway = Gateway::with(&upstream, &every_picture_is_a_file).await;
+    let edit = Edit::new("large").field("model", "gpt-image-2").field("size", "1024x1024");
+    let png = address(&gateway.alice(), &edit).await;
+    let jpeg = address(&gateway.alice(), &edit.clone().field("output_format", "jpeg")).await;
+    for (url, pending) in [(format!("{png}&width=128"), "thumbnails_pending"), (jpeg, "conversions_pending")] {
+        let many: Vec<_> = (0..12)
+            .map(|_| {
+                let (client, url) = (gateway.client(""), url.clone());
+                in_background(async move { client.get(&url).await })
+            })
+            .collect();
+        let (mut open, mut waited) = (0, false);
+        while !many.iter().all(JoinHandle::is_finished) {
+            open = open.max(gateway.open_files("results").unwrap_or_default());
+            let text = gateway.page("/metrics").await.1;
+            let line = text.lines().find(|line| line.starts_with(&format!("gptproto_gateway_api_{pending} ")));
+            waited |= line.is_some_and(|line| line.split(' ').nth(1).unwrap().parse::<u32>().unwrap() > 3);
+        }
+        for made in many {
+            assert_eq!(made.await.unwrap().status, 200);
+        }
+        assert!(waited && open <= 1, "{pending}: {open} pictures were open at a time");
+    }
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn spool_is_empty(gateway: &Gateway) -> bool {
             return false;
         }
     }
-    gateway.spool_files().is_none_or(|count| count == 0)
+    gateway.open_files("spool").is_none_or(|count| count == 0)
 }
 
 /// The head of a request by Alice, with these additional lines.
@@ -155,7 +155,7 @@ async fn an_interrupted_upload_leaves_nothing() {
             }
             raw.send(body).await;
             until("most has arrived", async || gateway.status("engine", "spool_bytes").await >= 900_000).await;
-            until("it is in a file", async || gateway.spool_files().is_none_or(|count| count == 1)).await;
+            until("it is in a file", async || gateway.open_files("spool").is_none_or(|count| count == 1)).await;
             drop(raw);
             until("the spool is empty", async || spool_is_empty(&gateway).await).await;
         }

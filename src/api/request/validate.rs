@@ -44,7 +44,8 @@ pub(crate) struct ValidRequest {
     pub(crate) renamed: Vec<String>,
 }
 
-const N_MAX: i64 = 10;
+/// Most pictures of one request; where a model makes fewer in a purchase, there are several.
+pub(in crate::api) const N_MAX: i64 = 10;
 const PARTIAL_IMAGES_MAX: i64 = 3;
 const USER_CHARS_MAX: usize = 512;
 const SAFETY_IDENTIFIER_CHARS_MAX: usize = 128;

@@ -35,7 +35,7 @@ pub(crate) fn add_cache_headers(headers: &mut HeaderMap, source: AnswerSource, f
 
 /// Adds a list of names. They may be the client's own words: what is no visible ASCII character, or separates names, becomes
 /// a question mark.
-fn add_names(headers: &mut HeaderMap, header: HeaderName, names: &[String]) {
+pub(crate) fn add_names(headers: &mut HeaderMap, header: HeaderName, names: &[String]) {
     let clean = |name: &String| -> String {
         let shown = |c: char| if c.is_ascii_graphic() && c != ',' { c } else { '?' };
         name.chars().take(NAME_CHARS_MAX).map(shown).collect()

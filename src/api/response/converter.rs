@@ -22,7 +22,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use crate::api::request::parse::inputs::slots::ConversionSlots;
+use crate::api::request::parse::inputs::slots::{ConversionSlot, ConversionSlots};
 use crate::api::request::response_options::Conversion;
 use crate::config::ConversionConfig;
 use crate::model::picture::read_whole;
@@ -48,7 +48,7 @@ pub(crate) struct ReadyPicture {
 #[derive(Clone, Debug)]
 pub(crate) struct PictureConverter {
     cache: Cache<(Digest, Conversion), Converted>,
-    slots: Arc<ConversionSlots>,
+    pub(crate) slots: Arc<ConversionSlots>,
     pixels_max: u64,
     conversions: Family<ConversionLabels, Counter>,
     pub(crate) thumbnails: Thumbnails,
@@ -109,19 +109,53 @@ impl PictureConverter {
     }
 
     /// Prepares one picture. Never fails: a picture that cannot be converted is returned as it is stored.
-    pub(crate) async fn prepare(
+    async fn prepare(
         &self,
         picture: &StoredPicture,
         source: Arc<dyn ByteSource>,
         conversion: Option<Conversion>,
     ) -> ReadyPicture {
-        let Some(conversion) = conversion.filter(|conversion| !conversion.is_met_by(picture.format)) else {
-            return untouched(picture, source);
+        let Some(conversion) = self.due(picture, conversion) else { return untouched(picture, source) };
+        match self.find(picture, conversion) {
+            Some(ready) => ready,
+            None => self.convert(self.slots.enter().await, picture, source, conversion).await,
+        }
+    }
+
+    /// Returns the conversion of a picture, unless it is stored as it is asked for.
+    pub(crate) fn due(&self, picture: &StoredPicture, conversion: Option<Conversion>) -> Option<Conversion> {
+        conversion.filter(|conversion| !conversion.is_met_by(picture.format))
+    }
+
+    /// Returns a converted picture that was made before.
+    pub(crate) fn find(&self, picture: &StoredPicture, conversion: Conversion) -> Option<ReadyPicture> {
+        let converted = self.cache.get(&(picture.digest, conversion))?;
+        self.count(conversion, "cached");
+        Some(ready(converted, conversion))
+    }
+
+    /// Converts one picture in a slot, as [`PictureConverter::prepare_all`] does.
+    pub(crate) async fn convert(
+        &self,
+        slot: ConversionSlot,
+        picture: &StoredPicture,
+        source: Arc<dyn ByteSource>,
+        conversion: Conversion,
+    ) -> ReadyPicture {
+        // Another request may have converted it meanwhile.
+        if let Some(ready) = self.find(picture, conversion) {
+            return ready;
+        }
+        let (from, opened, this) = (*picture, Arc::clone(&source), self.clone());
+        let work = move || {
+            let converted = convert(&read_whole(&*opened)?, from.format, conversion, this.pixels_max)?;
+            this.count(conversion, "converted");
+            this.cache.insert((from.digest, conversion), converted.clone());
+            Ok::<_, ConversionError>(converted)
         };
-        match self.converted(picture, &source, conversion).await {
-            Ok(Converted { bytes, width, height }) => {
-                ReadyPicture { source: Arc::new(bytes), format: conversion.format, width, height }
-            }
+        // A panic in a decoder is a failed conversion.
+        match slot.run(work).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic).into())) {
+            Ok(converted) => ready(converted, conversion),
             Err(error) => {
                 self.count(conversion, "failed");
                 let (from, to) = (picture.format.name(), conversion.format.name());
@@ -131,45 +165,14 @@ impl PictureConverter {
         }
     }
 
-    async fn converted(
-        &self,
-        picture: &StoredPicture,
-        source: &Arc<dyn ByteSource>,
-        conversion: Conversion,
-    ) -> Result<Converted, ConversionError> {
-        let key = (picture.digest, conversion);
-        if let Some(converted) = self.find(key) {
-            return Ok(converted);
-        }
-        let slot = self.slots.enter().await;
-        if let Some(converted) = self.find(key) {
-            return Ok(converted);
-        }
-        let (source, from, this) = (Arc::clone(source), picture.format, self.clone());
-        let work = move || {
-            let converted = convert(&read_whole(&*source)?, from, conversion, this.pixels_max)?;
-            this.count(conversion, "converted");
-            this.cache.insert(key, converted.clone());
-            Ok(converted)
-        };
-        // A panic in a decoder is a failed conversion.
-        slot.run(work).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic).into()))
-    }
-
     /// Forgets what was made of pictures that are not stored any more.
     pub(crate) fn forget(&self, pictures: HashSet<Digest>) {
         if !pictures.is_empty() {
-            let pictures = Arc::new(pictures);
-            self.thumbnails.forget(Arc::clone(&pictures));
-            // Fails only without support for closures.
+            self.thumbnails.forget(&pictures);
+            // Fails only without support for closures. What is asked of every entry is kept until the maintenance has asked it.
             let _ = self.cache.invalidate_entries_if(move |(digest, _), _| pictures.contains(digest));
+            self.cache.run_pending_tasks();
         }
-    }
-
-    fn find(&self, key: (Digest, Conversion)) -> Option<Converted> {
-        let converted = self.cache.get(&key)?;
-        self.count(key.1, "cached");
-        Some(converted)
     }
 
     fn count(&self, conversion: Conversion, result: &'static str) {
@@ -178,8 +181,12 @@ impl PictureConverter {
     }
 }
 
+fn ready(Converted { bytes, width, height }: Converted, conversion: Conversion) -> ReadyPicture {
+    ReadyPicture { source: Arc::new(bytes), format: conversion.format, width, height }
+}
+
 /// Returns a picture as it is stored.
-fn untouched(picture: &StoredPicture, source: Arc<dyn ByteSource>) -> ReadyPicture {
+pub(crate) fn untouched(picture: &StoredPicture, source: Arc<dyn ByteSource>) -> ReadyPicture {
     let StoredPicture { format, width, height, .. } = *picture;
     ReadyPicture { source, format, width, height }
 }

@@ -1,5 +1,7 @@
 //! The prediction object: a job as its owner sees it.
 
+use std::time::Duration;
+
 use serde::{Serialize, Serializer};
 
 use super::image_response::warnings::{ResultWarning, warnings};
@@ -26,7 +28,7 @@ pub(crate) struct PredictionObject<'a> {
     inputs: u8,
     created: i64,
     expected_completion: Option<i64>,
-    /// In percent: below 100 while the job is under way; null when nothing is known, or when it failed.
+    /// In percent: below 100 while the job is under way; null while it waits for its turn, when nothing is known, or when it failed.
     progress: Option<u8>,
     /// 1 for the next; null for a job that is not queued.
     queue_position: Option<usize>,
@@ -63,20 +65,18 @@ impl<'a> PredictionObject<'a> {
     pub(crate) fn of(view: &'a JobSummary, now: Timestamp) -> Self {
         let (job, cost) = (view.id, view.state.cost);
         let mut progress = JobProgress::default();
-        let (status, expected, completed_at, error) = match &view.state.status {
-            JobStatus::UnderWay { stage, progress: known } => {
+        let (completed_at, error) = match &view.state.status {
+            JobStatus::UnderWay { progress: known, .. } => {
                 progress = *known;
-                (status_word(*stage), known.expected, None, None)
+                (None, None)
             }
-            JobStatus::Completed(result) => ("completed", None, Some(result.resolved), None),
+            JobStatus::Completed(result) => (Some(result.resolved), None),
             JobStatus::Failed { failure, at } => {
-                let cancelled = matches!(failure, Failure::Abandoned);
-                let error = ApiError::Failed { failure: failure.clone(), job: Some(job) };
-                (if cancelled { "cancelled" } else { "failed" }, None, Some(*at), Some(error))
+                (Some(*at), Some(ApiError::Failed { failure: failure.clone(), job: Some(job) }))
             }
             JobStatus::Evicted => {
                 progress.percent = Some(100);
-                ("completed", None, None, Some(ApiError::ResultGone))
+                (None, Some(ApiError::ResultGone))
             }
         };
         let warnings = match &view.state.status {
@@ -89,7 +89,7 @@ impl<'a> PredictionObject<'a> {
         Self {
             id: job.to_string(),
             object: "prediction",
-            status,
+            status: status_word(&view.state.status),
             task: task_word(view.task),
             model: view.model.as_str(),
             size: view.size.to_string(),
@@ -98,7 +98,7 @@ impl<'a> PredictionObject<'a> {
             inputs: view.inputs,
             created: view.created.seconds(),
             // An overdue job is expected now.
-            expected_completion: expected.map(|expected| expected.max(now).seconds()),
+            expected_completion: progress.expected.map(|expected| rounded_up(expected.max(now))),
             progress: progress.percent,
             queue_position: progress.queue_position,
             completed_at: completed_at.map(Timestamp::seconds),
@@ -110,10 +110,6 @@ impl<'a> PredictionObject<'a> {
             error: error.map(SerializedError),
             warnings,
         }
-    }
-
-    pub(crate) fn status(&self) -> &'static str {
-        self.status
     }
 
     /// Returns the object as JSON, before and after its result.
@@ -134,10 +130,19 @@ pub(crate) fn task_word(task: Task) -> &'static str {
     }
 }
 
-fn status_word(stage: JobStage) -> &'static str {
-    match stage {
-        JobStage::Queued => "queued",
-        JobStage::Submitting => "submitting",
-        JobStage::Processing => "processing",
+/// Returns the word for the status of a job.
+pub(crate) fn status_word(status: &JobStatus) -> &'static str {
+    match status {
+        JobStatus::UnderWay { stage: JobStage::Queued, .. } => "queued",
+        JobStatus::UnderWay { stage: JobStage::Submitting, .. } => "submitting",
+        JobStatus::UnderWay { stage: JobStage::Processing, .. } => "processing",
+        JobStatus::Completed(_) | JobStatus::Evicted => "completed",
+        JobStatus::Failed { failure: Failure::Abandoned, .. } => "cancelled",
+        JobStatus::Failed { .. } => "failed",
     }
+}
+
+/// Returns a time in whole seconds, not before it: as the time that is left is rounded in headers.
+fn rounded_up(time: Timestamp) -> i64 {
+    time.plus(Duration::from_millis(999)).seconds()
 }

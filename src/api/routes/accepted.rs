@@ -34,6 +34,10 @@ use crate::model::{ClientId, Cost, Failure, IdempotencyKey, JobId, JobResult, Ta
 use crate::server::connection::ConnectionHandle;
 use crate::telemetry::RequestId;
 
+mod failed_response;
+
+use failed_response::failed_response;
+
 /// The endpoint that a request for pictures came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
@@ -66,19 +70,28 @@ pub(super) fn create(
     let accepting = Box::pin(accept(endpoint, context, Arc::clone(&state), body));
     async move {
         let (accepted, log) = accepting.await;
-        let result = match accepted {
+        let mut response = match accepted {
             Ok(accepted) => {
+                let (job, source) = (accepted.waiter.job(), accepted.waiter.origin());
                 let credential = accepted.permit.credential();
-                tokio::select! {
+                let result = tokio::select! {
                     biased;
                     // What is bought finishes and is stored; the holder of this key does not get it.
                     () = credential.ended() => Err(ApiError::WrongKey),
                     response = accepted.respond(&state, &client) => response,
+                };
+                match result {
+                    Ok(response) => response,
+                    Err(error) => Box::pin(failed_response(&state, &client, job, source, error)).await,
                 }
             }
-            Err(error) => Err(error),
+            // Nothing is bought without a job.
+            Err(error) => {
+                let mut response = error.into_response();
+                add_cost(response.headers_mut(), Cost::default());
+                response
+            }
         };
-        let mut response = result.unwrap_or_else(IntoResponse::into_response);
         rate::add_headers(&state.admission, &client, response.headers_mut());
         response.extensions_mut().insert(*log);
         response

@@ -14,12 +14,10 @@ use url::form_urlencoded;
 use crate::api::error::ApiError;
 use crate::api::middleware::auth::VerifiedClient;
 use crate::api::request::available_models::AvailableModels;
+use crate::api::request::validate::N_MAX;
 use crate::api::response::prediction_object::task_word;
 use crate::api::state::ApiState;
 use crate::model::{ApiKind, Capabilities, Catalogue, Choice, Format, Model, SizeRule, Task};
-
-/// Most pictures of one request; where a model makes fewer in a purchase, there are several.
-const N_MAX: u8 = 10;
 
 /// The response of `GET /v1/models`.
 #[derive(Debug, Serialize)]
@@ -47,7 +45,7 @@ struct Description<'a> {
     /// Edits take a mask.
     mask: bool,
     inputs_max: usize,
-    n_max: u8,
+    n_max: i64,
     prompt_chars_max: usize,
     parameters: BTreeMap<&'a str, Parameter<'a>>,
     price: PriceObject,

@@ -113,7 +113,7 @@ fn without_prefixes<'a, 'b>(words: &'a [&'b str]) -> &'a [&'b str] {
 /// Returns one sentence about a path that is not served: the route that it resembles, why there is none, or what there is.
 pub(super) fn explain(path: &str) -> Cow<'static, str> {
     const ALL: &str = "This gateway serves POST /v1/images/edits, POST /v1/images/generations, POST \
-                       /v1/chat/completions, GET /v1/models and GET \
+                       /v1/chat/completions, GET /v1/models, GET /v1/predictions and GET \
                        /v1/predictions/{id}; a client's base URL ends with /v1.";
     if path.len() > PATH_BYTES_MAX {
         return ALL.into();

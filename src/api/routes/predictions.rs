@@ -1,4 +1,4 @@
-//! Jobs by their address: `Prefer: respond-async`, `GET` and `DELETE /v1/predictions/{id}`.
+//! Jobs by their address: `Prefer: respond-async`, `GET` and `DELETE /v1/predictions/{id}`, and the list of them.
 //!
 //! A job is shown to its owner alone; other clients get the error of an unknown id. How its pictures are presented is part of
 //! the address (`query.rs`), so nothing has to be stored for it.

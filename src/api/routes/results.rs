@@ -13,11 +13,13 @@ use percent_encoding::percent_decode_str;
 use url::{Url, form_urlencoded};
 
 use crate::api::error::ApiError;
+use crate::api::request::parse::inputs::slots::{ConversionSlot, ConversionSlots};
 use crate::api::request::parse::own_results::{OwnAddress, OwnResults};
-use crate::api::response::converter::ReadyPicture;
 use crate::api::response::converter::thumbnails::ThumbnailWidth;
+use crate::api::response::converter::{ReadyPicture, untouched};
 use crate::api::response::signature::{AddressProblem, ResultAddress};
 use crate::api::state::ApiState;
+use crate::engine::recorded_picture;
 use crate::http::StreamingBody;
 use crate::http::header::list_members;
 use crate::http::page_headers::restrict_picture;
@@ -76,7 +78,7 @@ async fn thumbnail(
     width: ThumbnailWidth,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (picture, source) = stored(state, job, index).await?.ok_or(ApiError::ResultGone)?;
+    let picture = recorded(state, job, index).await.ok_or(ApiError::ResultGone)?;
     let etag = width.etag(&picture);
     let known = headers.get_all(IF_NONE_MATCH).iter().flat_map(|value| list_members(value.as_bytes()));
     let is_known = known
@@ -87,10 +89,15 @@ async fn thumbnail(
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let made = state.converter.thumbnails.make(&picture, source, width).await.map_err(|error| {
-            tracing::warn!(digest = %picture.digest, %error, "a thumbnail could not be made; the request is refused");
-            ApiError::NoThumbnail { problem: error.to_string().into() }
-        })?;
+        let thumbnails = &state.converter.thumbnails;
+        let made = match thumbnails.find(&picture, width) {
+            Some(made) => made,
+            None => {
+                let (slot, picture, source) = open_in_slot(state, job, index, picture, &thumbnails.slots).await?;
+                thumbnails.make(slot, &picture, source, width).await
+            }
+        };
+        let made = made.map_err(|problem| ApiError::NoThumbnail { problem: problem.to_string().into() })?;
         let length = made.len();
         let mut response = Response::new(Body::from(made));
         let headers = response.headers_mut();
@@ -114,10 +121,48 @@ fn add_picture_headers(headers: &mut HeaderMap) {
 /// Opens the picture of an address whose signature was checked; `None` when it is not stored any more.
 async fn open(state: &ApiState, address: ResultAddress) -> Result<Option<ReadyPicture>, ApiError> {
     let ResultAddress { job, index, conversion, .. } = address;
-    match stored(state, job, index).await? {
-        Some((stored, source)) => Ok(Some(state.converter.prepare(&stored, source, conversion).await)),
-        None => Ok(None),
+    let Some(picture) = recorded(state, job, index).await else { return Ok(None) };
+    let converter = &state.converter;
+    let Some(conversion) = converter.due(&picture, conversion) else {
+        return Ok(stored(state, job, index).await?.map(|(picture, source)| untouched(&picture, source)));
+    };
+    if let Some(ready) = converter.find(&picture, conversion) {
+        return Ok(Some(ready));
     }
+    let (slot, picture, source) = match open_in_slot(state, job, index, picture, &converter.slots).await {
+        Err(ApiError::ResultGone) => return Ok(None),
+        opened => opened?,
+    };
+    Ok(Some(converter.convert(slot, &picture, source, conversion).await))
+}
+
+/// Opens a stored picture once there is a slot to convert it in: a request that waits for one holds no bytes, and needs no key, so
+/// there may be many.
+async fn open_in_slot(
+    state: &ApiState,
+    job: JobId,
+    index: usize,
+    mut picture: StoredPicture,
+    slots: &ConversionSlots,
+) -> Result<(ConversionSlot, StoredPicture, Arc<dyn ByteSource>), ApiError> {
+    let mut fetched_again = false;
+    loop {
+        let slot = slots.enter().await;
+        match state.engine.open(&[picture]).await.map(|mut sources| sources.pop()) {
+            Ok(Some(source)) => return Ok((slot, picture, source)),
+            Err(failure) if fetched_again => return Err(ApiError::Failed { failure, job: Some(job) }),
+            Ok(None) | Err(_) => {}
+        }
+        // Damaged, or removed since it was looked up. No slot is held while it is fetched again.
+        drop(slot);
+        (picture, _) = stored(state, job, index).await?.ok_or(ApiError::ResultGone)?;
+        fetched_again = true;
+    }
+}
+
+/// Looks up a stored picture of a client that still has a key, and opens nothing; `None` when there is none.
+async fn recorded(state: &ApiState, job: JobId, index: usize) -> Option<StoredPicture> {
+    recorded_picture(&state.engine, job, index, |client| state.admission.has_key(client)).await
 }
 
 /// Opens a stored picture of a client that still has a key; `None` when there is none.

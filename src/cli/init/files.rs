@@ -9,7 +9,7 @@ use toml::Value;
 
 use crate::config::{NewKey, Secret};
 
-/// The file of the upstream key, beside the configuration. That of another configuration than `config.toml` has its name before it.
+/// The file of the upstream key, beside the configuration. Where that is not named `config`, its name comes before.
 const KEY_FILE: &str = "upstream-key";
 /// Folders that are made for the files.
 const FOLDER_MODE: u32 = 0o700;

@@ -15,13 +15,14 @@ const COLUMN: usize = 52;
 const DIGEST_CHARS: usize = 8;
 
 /// The secrets, each with the key that may name a file for it.
-const SECRETS: [(&str, Option<(&str, &str)>); 6] = [
+const SECRETS: [(&str, Option<(&str, &str)>); 7] = [
     ("GPTPROTO_API_KEY", Some(("upstream", "api_key_file"))),
     ("GPTPROTO_API_KEYS", None),
     ("GATEWAY_CLIENT_KEYS", None),
     ("GATEWAY_ADMIN_TOKEN", None),
     ("GATEWAY_PROXY_CREDENTIALS", Some(("upstream", "proxy_credentials_file"))),
     ("GATEWAY_WEBHOOK_SECRET", Some(("webhooks", "secret_file"))),
+    ("server.tls_key_file", Some(("server", "tls_key_file"))),
 ];
 
 /// Writes every key of the reference, or those that differ from it, then the lists of tables, and where the secrets are.

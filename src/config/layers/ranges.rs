@@ -85,6 +85,7 @@ const RANGES: &[(&str, ValueRange)] = &[
     ("server.shutdown_delay_s", Whole(0, HOUR)),
     ("server.shutdown_grace_s", Whole(0, DAY)),
     ("operator.metric_clients_max", Whole(0, 10_000)),
+    ("storage.lock_wait_s", Whole(0, HOUR)),
     ("storage.spool_memory_bytes", Whole(0, 1_000_000_000)),
     ("storage.spool_memory_bytes_max", Whole(0, MEMORY)),
     ("storage.spool_bytes_max", Whole(1, DISK)),

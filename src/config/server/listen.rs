@@ -63,6 +63,11 @@ impl ListenAddresses {
         self.0.iter().any(is_loopback) && !self.0.iter().any(is_every)
     }
 
+    /// Returns the ports of the list, without those that the system is to choose.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.0.iter().map(ListenAddress::port).filter(|&port| port != 0).collect()
+    }
+
     /// Returns the first address, as it is written in a URL.
     pub(crate) fn first(&self) -> String {
         self.0.first().map(ToString::to_string).unwrap_or_default()

@@ -6,7 +6,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Error, invalid};
-use crate::config::{optional_path, seconds};
+use crate::config::{Environment, optional_path, seconds, secret};
+
+/// Keys of the two files.
+const CERTIFICATE: &str = "server.tls_certificate_file";
+const KEY: &str = "server.tls_key_file";
 
 /// TLS of the client listener.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +34,13 @@ impl TlsConfig {
     /// The scheme of this gateway's addresses where no header or `public_url` names another.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.files().is_some() { "https" } else { "http" }
+    }
+
+    /// Takes the files of the supervisor's credentials for what the configuration names no file.
+    pub(in crate::config) fn read_credentials(&mut self, environment: &Environment) {
+        let credential = |key| secret::credential(environment, key);
+        self.certificate_file = self.certificate_file.take().or_else(|| credential(CERTIFICATE));
+        self.key_file = self.key_file.take().or_else(|| credential(KEY));
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::waiters::CountedWaiter;
 use crate::model::{Failure, JobId, PurchaseId};
-use crate::storage::Results;
 use crate::storage::journal::{StoredJob, StoredState};
+use crate::storage::{Journal, Results};
 
 /// Pause after a refetch that failed, before the same result is fetched again.
 const REFETCH_PAUSE: Duration = Duration::from_mins(1);
@@ -49,6 +49,28 @@ impl DamagedResults {
             }
         }
         damaged
+    }
+
+    /// Returns the same; `None` when the job was removed since it was read. The request is counted, so that it is not removed from now
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`]: without the journal a removed job cannot be told from a damaged one.
+    pub(super) async fn find_unless_removed(
+        &self,
+        journal: &dyn Journal,
+        stored: &StoredJob,
+    ) -> Result<Option<Vec<PurchaseId>>, Failure> {
+        let damaged = self.find(stored).await;
+        if damaged.is_empty() {
+            return Ok(Some(damaged));
+        }
+        let now = journal.job(stored.record.id).await.map_err(|error| {
+            tracing::error!(%error, "the journal cannot be read; the request is refused");
+            Failure::JournalUnavailable
+        })?;
+        Ok(now.filter(|now| !now.evicted).map(|_| damaged))
     }
 
     /// Returns the failure of a refetch that failed a short time ago.

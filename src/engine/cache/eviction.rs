@@ -195,11 +195,10 @@ impl Eviction {
     async fn evict(&self, page: &[StoredResult], removed: &mut Removed) -> Result<(), JournalError> {
         // The record first: a file without a job is an orphan from the next start on, a job without its file is a loss. All records
         // of a page share one commit.
-        let evicted: Vec<_> = page
-            .iter()
-            .filter(|result| !self.waiters.is_in_use(result.job))
-            .map(|result| (result, self.journal.append(Record::Evicted { job: result.job })))
-            .collect();
+        let claimed = page.iter().filter_map(|result| Some((result, self.waiters.claim_removal(result.job)?)));
+        let (evicted, _claims): (Vec<_>, Vec<_>) = claimed
+            .map(|(result, claim)| ((result, self.journal.append(Record::Evicted { job: result.job })), claim))
+            .unzip();
         let mut digests = HashSet::new();
         let mut journalled = Ok(());
         for (result, appended) in evicted {

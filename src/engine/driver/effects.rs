@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::fetch::FetchOptions;
 use super::live::{Deferred, StateGuard, Submission};
 use super::polling::PollMessage;
-use super::report::count_end;
+use super::report::{count_end, log_accepted};
 use super::start_time::missed_start;
 use super::submit::Attempt;
 use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
-use crate::model::{Digest, Failure, Input, PictureRequest, PurchaseId, UnattendedFailure};
+use crate::model::{AccountId, Digest, Failure, Input, PictureRequest, PurchaseId, UnattendedFailure};
+use crate::polling::latency::LatencyClass;
 use crate::storage::JournalError;
 use crate::storage::journal::{Durability, JobRecord, Record, Standing};
 
@@ -49,9 +50,10 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
                 let _ = last_byte.send(send);
             }
         }
-        Effect::AssumeAccepted { purchase } => {
+        Effect::AssumeAccepted { purchase, class, age } => {
             if let Some(permit) = state.live.purchase(purchase).and_then(|live| live.in_flight.as_mut()) {
                 permit.accepted();
+                presumed(driver, purchase, permit.account().clone(), class, age);
             }
         }
         Effect::EndSubmits { purchase } => {
@@ -228,9 +230,21 @@ fn log_not_journalled(step: Step, error: &JournalError) {
     }
 }
 
+/// Logs that a submit without an answer counts as accepted, in a task of its own: an estimate takes a while.
+fn presumed(driver: &Arc<Driver>, purchase: PurchaseId, account: AccountId, class: Arc<LatencyClass>, age: Duration) {
+    let lifecycle = &driver.services.lifecycle;
+    let driver = Arc::clone(driver);
+    lifecycle.spawn("acceptance", async move {
+        let expected = driver.latencies().expected(&class, age);
+        log_accepted(purchase, &account, expected.map(|expected| expected.saturating_sub(age)));
+    });
+}
+
 /// Learns how long the upstream takes, in a task of its own: an estimate takes a while.
 fn learn(driver: &Arc<Driver>, completion: Completion) {
-    driver.services.metrics.completed(completion.polls, completion.took.as_secs_f64() / FIXED_INTERVAL_S);
+    if completion.polls > 0 {
+        driver.services.metrics.completed(completion.polls, completion.took.as_secs_f64() / FIXED_INTERVAL_S);
+    }
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
     lifecycle.spawn_service("learn", async move {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Driver, sleep_until};
@@ -22,6 +22,8 @@ pub(in crate::engine) enum PollMessage {
     Replan(Arc<LatencyClass>),
     /// A poll has ended.
     Ended,
+    /// Is answered at once: the scheduler lives.
+    Probe(oneshot::Sender<()>),
 }
 
 /// Reports to the scheduler that a poll has ended, also after a panic.
@@ -77,6 +79,10 @@ async fn take(driver: &Driver, schedule: &mut PollSchedule, message: PollMessage
             }
         }
         PollMessage::Ended => schedule.end_poll(),
+        PollMessage::Probe(answer) => {
+            // The task that asked may have ended.
+            let _ = answer.send(());
+        }
     }
 }
 

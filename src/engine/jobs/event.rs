@@ -129,7 +129,7 @@ pub(in crate::engine) enum Effect {
     /// Send the last byte of a submit, or break the submit off.
     SendLastByte { purchase: PurchaseId, send: bool },
     /// The submit has no answer yet and was not refused: the budget counts it as accepted.
-    AssumeAccepted { purchase: PurchaseId },
+    AssumeAccepted { purchase: PurchaseId, class: Arc<LatencyClass>, age: Duration },
     /// The purchase is submitted no more: leave the queue, and release its inputs.
     EndSubmits { purchase: PurchaseId },
     /// The upstream is done with the purchase, or never took it: release its slot in flight.
@@ -216,7 +216,8 @@ pub(in crate::engine) struct NextPoll {
     pub(in crate::engine) soon: bool,
 }
 
-/// A purchase that was found done for the first time: it ended after it was last found working, and by now.
+/// A purchase that was found done for the first time: it ended after it was last found working, and by now. One without polls was
+/// answered when it ended.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Completion {
     pub(in crate::engine) class: Arc<LatencyClass>,

@@ -15,6 +15,10 @@ pub(super) mod refetched;
 
 use outcome::{JobResultBuilder, job_failure};
 
+/// How far a start may be behind the time that was expected before nothing is expected of it any more. The forecast of the queue
+/// knows no pause that comes later.
+const START_TOLERANCE: Duration = Duration::from_secs(3);
+
 /// A job that is under way.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -59,9 +63,9 @@ pub(in crate::engine) struct StartTimes {
 pub(in crate::engine) struct OpenPurchase {
     /// The number of pictures it makes.
     pub(in crate::engine) pictures: u8,
-    /// Time until the upstream is expected to accept it.
-    pub(in crate::engine) starts_in: Duration,
-    /// Time since the upstream accepted it; zero before.
+    /// Time until the upstream is expected to accept it; `None` where it has waited for longer than was expected.
+    pub(in crate::engine) starts_in: Option<Duration>,
+    /// Time since the upstream works on it; zero before.
     pub(in crate::engine) age: Duration,
 }
 
@@ -121,12 +125,9 @@ impl Job {
 
     /// `None` when all that is left is to journal how it ended.
     fn current_stage(&self) -> Option<JobStage> {
-        let processing = |Purchase { state, .. }: &Purchase| {
-            state.polled().is_some() || matches!(state.end(), Some(PurchaseEnd::Pictures { .. }))
-        };
-        if self.purchases.iter().any(processing) {
+        if self.purchases.iter().any(|purchase| purchase.state.is_processing()) {
             Some(JobStage::Processing)
-        } else if self.is_submitting() {
+        } else if self.purchases.iter().any(|Purchase { state, .. }| state.is_submitting() && state.end().is_none()) {
             Some(JobStage::Submitting)
         } else {
             self.purchases.iter().any(|purchase| purchase.state.is_waiting()).then_some(JobStage::Queued)
@@ -157,12 +158,14 @@ impl Job {
     /// Returns the purchases that have not ended, and are not about to.
     pub(super) fn open(&self, now: Instant) -> Vec<OpenPurchase> {
         let open = |purchase: &Purchase| {
-            let (mut starts_in, mut age) = (Duration::ZERO, Duration::ZERO);
+            let mut starts_in = Some(Duration::ZERO);
             if purchase.state.is_waiting() {
-                starts_in = self.times.expected_start.saturating_duration_since(now);
-            } else if let Some(accepted) = purchase.state.polled() {
-                age = now.saturating_duration_since(accepted.at);
+                let expected = self.times.expected_start;
+                let is_overdue = now > expected + START_TOLERANCE;
+                starts_in = (!is_overdue).then(|| expected.saturating_duration_since(now));
             }
+            let made_since = purchase.state.made_since();
+            let age = made_since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
             OpenPurchase { pictures: purchase.pictures, starts_in, age }
         };
         self.purchases.iter().filter(|purchase| purchase.state.end().is_none()).map(open).collect()

@@ -46,6 +46,7 @@ mod commit;
 mod decisions;
 mod end;
 mod poll;
+mod progress;
 pub(super) mod refetch;
 mod submit;
 
@@ -176,8 +177,8 @@ pub(super) enum LastByte {
     AwaitsCommit,
     /// Held back, because the intent is not known to be durable.
     AwaitsIntent,
-    /// Released. `assume_at`: when the submit counts as accepted, should it have no answer.
-    Released { assume_at: Option<Instant> },
+    /// Released `at` this time. `assume_at`: when the submit counts as accepted, should it have no answer.
+    Released { at: Instant, assume_at: Option<Instant> },
 }
 
 /// A purchase that the upstream has taken under an id.

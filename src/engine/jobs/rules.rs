@@ -7,7 +7,7 @@ use crate::config::OnUnknown;
 use crate::model::{Catalogue, Choices, Cost, Size, Task, Usage, Usd};
 use crate::polling::latency::LatencyClass;
 use crate::polling::planner::PollPlanner;
-use crate::storage::journal::{JobRecord, StoredJob, StoredState};
+use crate::storage::journal::{JobRecord, Resolution, StoredJob, StoredState};
 use crate::upstream::formats::FormatRules;
 
 /// The operator's settings that the jobs depend on, and the prices.
@@ -43,6 +43,8 @@ impl Rules {
     /// catalogue, unless nothing was bought.
     pub(in crate::engine) fn cost_of_failed(&self, stored: &StoredJob) -> Option<Cost> {
         let bought = stored.purchases.iter().filter(|purchase| match &purchase.state {
+            // The operator has decided that it was not bought.
+            _ if purchase.resolution == Some(Resolution::Lost) => false,
             StoredState::Failed { failure, .. } => failure.may_have_been_bought(),
             StoredState::Intent => false,
             StoredState::Committing { .. } | StoredState::Accepted { .. } | StoredState::Resolved { .. } => true,

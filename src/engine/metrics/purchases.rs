@@ -190,8 +190,8 @@ impl PurchaseMetrics {
     }
 
     pub(super) fn set_gauges(&self, status: &Status) {
-        let states = [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)];
-        for (state, count) in states {
+        let counts = [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)];
+        for (state, count) in counts {
             let gauge = self.in_progress.get_or_create_owned(&StateLabel { state });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }

@@ -70,13 +70,21 @@ impl Undecided {
     pub(crate) async fn read(&self, journal: &dyn Journal, catalogue: &Catalogue) -> Result<(), JournalError> {
         loop {
             let before = self.lock().added;
-            let sum = sum(&journal.undecided().await?, catalogue);
-            let mut known = self.lock();
-            if known.added == before {
-                self.set(&mut known, sum);
+            let read = sum(&journal.undecided().await?, catalogue);
+            if self.replace(before, read) {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes over what was read after `before` purchases were added; returns whether none was added meanwhile.
+    fn replace(&self, before: u64, read: UndecidedSum) -> bool {
+        let mut known = self.lock();
+        let is_whole = known.added == before;
+        if is_whole {
+            self.set(&mut known, read);
+        }
+        is_whole
     }
 
     /// Reads the journal for as long as it is polled.
@@ -134,5 +142,16 @@ mod tests {
         assert_eq!(undecided.sum(), UndecidedSum { purchases: 1, usd: 0.5 });
         undecided.read(&journal, &catalogue).await.unwrap();
         assert_eq!((undecided.sum(), undecided.purchases.get()), (UndecidedSum::default(), 0));
+    }
+
+    #[test]
+    fn what_ends_while_the_journal_is_read_is_not_lost() {
+        let undecided = Undecided::default();
+        let before = undecided.lock().added;
+        undecided.add(Usd(0.5));
+        assert!(!undecided.replace(before, UndecidedSum::default()), "it is read once more");
+        assert_eq!(undecided.sum(), UndecidedSum { purchases: 1, usd: 0.5 });
+        assert!(undecided.replace(before + 1, UndecidedSum { purchases: 1, usd: 0.4 }));
+        assert_eq!(undecided.sum(), UndecidedSum { purchases: 1, usd: 0.4 });
     }
 }

@@ -5,9 +5,12 @@
 //! - *A job ends between the read of the journal and the look-up among the live jobs.* Its end is in the journal before it
 //!   leaves the table, so it is read once more.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::view::{JobSummary, stored, stored_state, summary, summary_of_live, unreadable};
 use crate::engine::Engine;
@@ -17,19 +20,46 @@ use crate::storage::journal::StoredJob;
 
 /// Jobs that are read from the journal at a time: purchases are journalled in between.
 const CHUNK: usize = 32;
-/// Jobs that are looked at for one page, where the filter leaves some out.
+/// Jobs that are looked at for one page, where the filter leaves some out; more for an empty one, which clients take for the end.
 const LOOKED_AT_MAX: usize = 256;
+/// For how long more are looked at.
+const LOOKING_MAX: Duration = Duration::from_secs(1);
 
-/// Lists that are read at the same time. The journal reads between the commits of purchases, so all further ones wait here.
+/// Lists that are read at the same time, each of another client. The journal reads between the commits of purchases, so all further
+/// ones wait here.
 const LISTS_AT_ONCE: usize = 2;
 
 /// Permission to read a list. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in crate::engine) struct ListSlots(Arc<Semaphore>);
+pub(in crate::engine) struct ListSlots {
+    slots: Arc<Semaphore>,
+    /// One for each client, so that the lists of a client wait for each other and not those of others for them.
+    turns: Arc<Mutex<HashMap<ClientId, Arc<Semaphore>>>>,
+}
+
+/// Permission to read a list until this is dropped.
+#[derive(Debug)]
+struct ListSlot {
+    _slot: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
+}
 
 impl ListSlots {
     pub(in crate::engine) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(LISTS_AT_ONCE)))
+        Self { slots: Arc::new(Semaphore::new(LISTS_AT_ONCE)), turns: Arc::default() }
+    }
+
+    /// Waits until this client reads no other list, and then for a slot.
+    async fn enter(&self, client: &ClientId) -> ListSlot {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that no list holds or waits for are as good as new.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(client.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        let turn = turn.acquire_owned().await.expect("the turns are never closed");
+        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the slots are never closed");
+        ListSlot { _slot: slot, _turn: turn }
     }
 }
 
@@ -59,14 +89,16 @@ impl Engine {
     ) -> Result<Option<JobPage>, Failure> {
         let mut page = JobPage { jobs: Vec::new(), last: None, has_more: false };
         let mut looked_at = 0;
-        let _slot = self.lists.0.acquire().await.expect("the slots are never closed");
+        let _slot = self.lists.enter(client).await;
+        let started = Instant::now();
         loop {
             let behind = page.last.or(after);
             let read = self.driver.services.journal.client_jobs(client.clone(), behind, CHUNK).await;
             let Some(jobs) = read.map_err(|error| unreadable(&error))? else { return Ok(None) };
             let is_last = jobs.len() < CHUNK;
             for job in summaries(&self.driver, client, jobs).await? {
-                if page.jobs.len() == limit || looked_at == LOOKED_AT_MAX {
+                let seen_enough = !page.jobs.is_empty() || started.elapsed() >= LOOKING_MAX;
+                if page.jobs.len() == limit || (looked_at >= LOOKED_AT_MAX && seen_enough) {
                     page.has_more = true;
                     return Ok(Some(page));
                 }
@@ -100,4 +132,29 @@ async fn summaries(driver: &Driver, client: &ClientId, jobs: Vec<StoredJob>) -> 
         summaries.push(summary(&job.record, state));
     }
     Ok(summaries)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_lists_of_one_client_do_not_wait_for_those_of_another() {
+        let (slots, client) = (ListSlots::new(), |name: &str| ClientId(name.into()));
+        let (alice, bob, carol) = (client("alice"), client("bob"), client("carol"));
+        let reading = slots.enter(&alice).await;
+        let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(slots.enter(&alice))).collect();
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()), "one at a time");
+        let other = slots.enter(&bob).now_or_never().expect("a slot is left for another client");
+        assert!(slots.enter(&carol).now_or_never().is_none(), "two in all");
+        drop(other);
+        assert!(slots.enter(&carol).now_or_never().is_some());
+        drop(reading);
+        waiting.remove(0).now_or_never().expect("the next list of the client");
+        drop(waiting);
+        drop(slots.enter(&bob).await);
+        assert_eq!(slots.turns.lock().unwrap().len(), 1, "no more than are in use, and the last");
+    }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::waiter::Waiter;
 use crate::engine::driver::{Driver, ObservedJob};
-use crate::engine::jobs::OpenPurchase;
 use crate::engine::jobs::rules::class_of;
+use crate::engine::jobs::{JobStage, OpenPurchase};
 use crate::model::{Cost, Timestamp};
 use crate::storage::journal::JobRecord;
 
@@ -17,7 +17,8 @@ const PERCENT_MAX: u8 = 99;
 pub(crate) struct JobProgress {
     /// When it is expected to be done; `None` where nothing is known of that.
     pub(crate) expected: Option<Timestamp>,
-    /// The share of its time that has passed, below 100. What a job has once shown does not become less.
+    /// The share of the time since its submit, below 100; `None` while it waits for its turn. What a job has once shown does not
+    /// become less.
     pub(crate) percent: Option<u8>,
     /// Its place among the purchases that wait for their turn, 1 for the next; `None` when it does not wait.
     pub(crate) queue_position: Option<usize>,
@@ -50,16 +51,17 @@ pub(super) fn progress(driver: &Driver, observed: &ObservedJob) -> JobProgress {
     let ObservedJob { view, shown, queue_position, .. } = observed;
     let left = time_left(driver, &view.record, &view.open);
     let now = driver.services.clock.now();
-    let percent = left.map(|left| shown.show(percent(now.since(view.record.created), left)));
+    let made_for = view.open.iter().map(|open| open.age).max().unwrap_or_default();
+    let percent = left.filter(|_| view.stage != JobStage::Queued).map(|left| shown.show(percent(made_for, left)));
     JobProgress { expected: left.map(|left| now.plus(left)), percent, queue_position: *queue_position }
 }
 
-/// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
+/// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one, also of its start.
 fn time_left(driver: &Driver, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
     let mut latencies = driver.latencies();
     let left = |open: &OpenPurchase| {
         let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
-        Some(open.starts_in + done_at.saturating_sub(open.age))
+        Some(open.starts_in? + done_at.saturating_sub(open.age))
     };
     open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
 }

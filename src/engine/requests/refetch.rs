@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::waiter::{Waiter, of_refetch};
 use crate::engine::Engine;
 use crate::engine::cache::damaged::DamagedResult;
-use crate::engine::cache::{Stored, StoredAnswer};
+use crate::engine::cache::{self, Stored, StoredAnswer};
 use crate::engine::driver::Driver;
 use crate::engine::reuse::AnswerSource;
 use crate::model::{ByteSource, ClientId, Failure, JobId, StoredPicture};
@@ -33,6 +33,17 @@ pub(super) fn refetch(driver: &Arc<Driver>, damaged: DamagedResult) -> Waiter {
     }
 }
 
+/// Returns what is recorded of one picture of a job, and opens nothing; `None` as for [`Engine::picture`].
+pub(crate) async fn recorded_picture(
+    engine: &Engine,
+    job: JobId,
+    index: usize,
+    allowed: impl Fn(&ClientId) -> bool,
+) -> Option<StoredPicture> {
+    let found = cache::recorded_picture(&*engine.driver.services.journal, job, index, allowed).await;
+    found.map(|(_, picture)| picture)
+}
+
 impl Engine {
     /// Opens one picture of a job, for its signed address; `None` when it does not exist, or not any more, or its client is not
     /// `allowed`. A damaged one is fetched again first.
@@ -47,16 +58,19 @@ impl Engine {
         allowed: impl Fn(&ClientId) -> bool,
     ) -> Result<Option<(StoredPicture, Arc<dyn ByteSource>)>, Failure> {
         let cache = &self.driver.cache;
+        // Before the journal is read: what is in use is not removed, so a file that is missing is damage.
+        let counted = cache.waiters.enter(job).await;
         let stored = match cache.picture(job, index, &allowed).await {
             Some(Ok(picture)) => return Ok(Some(picture)),
             Some(Err(stored)) => stored,
             None => return Ok(None),
         };
         let purchases = cache.damaged.find(&stored).await;
+        // It keeps the result in use until the picture is open.
+        let mut waiter;
         let mut outcome = None;
         if !purchases.is_empty() {
-            let counted = cache.waiters.add(job);
-            let mut waiter = refetch(&self.driver, DamagedResult { stored, purchases, counted });
+            waiter = refetch(&self.driver, DamagedResult { stored, purchases, counted });
             // A refetch ends by itself a little before.
             outcome = waiter.outcome(Instant::now() + cache.rules.refetch_time * 2).await;
         }

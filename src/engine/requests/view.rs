@@ -1,8 +1,11 @@
 //! A job as its client sees it by its id: its status, when it is expected to be done, its result.
 //!
-//! Known race, and its solution: a job ends between the look-up in the table and the look-up in the journal. Its end is
-//! in the journal before it leaves the table, so the second look-up finds it. An end that could not be written is in
-//! neither, and a view then answers `JournalUnavailable`.
+//! Known races, and their solutions:
+//! - *A job ends between the look-up in the table and the look-up in the journal.* Its end is in the journal before it leaves the
+//!   table, so the second look-up finds it. An end that could not be written is in neither, and a view then answers
+//!   `JournalUnavailable`.
+//! - *A job is deleted or evicted while it is looked at.* The look is counted before the journal is read, and what is in use is not
+//!   removed.
 
 use std::sync::Arc;
 
@@ -14,13 +17,12 @@ use super::waiter::Waiter;
 use crate::engine::Engine;
 use crate::engine::cache::StoredAnswer;
 use crate::engine::cache::damaged::DamagedResult;
+use crate::engine::cache::waiters::CountedWaiter;
 use crate::engine::driver::{Driver, ObservedJob};
 use crate::engine::jobs::JobStage;
 use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
 use crate::engine::reuse::AnswerSource;
-use crate::model::{
-    Choices, ClientId, Cost, Failure, JobId, JobResult, ModelId, PurchaseId, Size, Task, Timestamp, UpstreamId,
-};
+use crate::model::{Choices, ClientId, Cost, Failure, JobId, JobResult, ModelId, Size, Task, Timestamp, UpstreamId};
 use crate::storage::JournalError;
 use crate::storage::journal::{JobRecord, StoredJob};
 
@@ -86,8 +88,9 @@ impl Engine {
         if let Some(observed) = self.driver.views(client, [job]).remove(&job) {
             return Ok(Some(view_of_live(&self.driver, observed)));
         }
+        let counted = self.driver.cache.waiters.enter(job).await;
         let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
-        view_of_stored(&self.driver, stored).await.map(Some)
+        view_of_stored(&self.driver, stored, counted).await.map(Some)
     }
 }
 
@@ -122,14 +125,15 @@ pub(super) fn summary_of_live(driver: &Driver, observed: &ObservedJob) -> JobSum
     summary(&observed.view.record, state)
 }
 
-async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobView, Failure> {
+async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob, counted: CountedWaiter) -> Result<JobView, Failure> {
     let job = stored.record.id;
     let state = stored_state(driver, &stored);
     let outcome = match &state.status {
         JobStatus::Completed(result) => {
             let damaged = driver.cache.damaged.find(&stored).await;
             if !damaged.is_empty() {
-                return Ok(view_of_damaged(driver, stored, damaged, state).await);
+                let damaged = DamagedResult { stored, purchases: damaged, counted };
+                return Ok(view_of_damaged(driver, damaged, state).await);
             }
             Ok(Arc::clone(result))
         }
@@ -138,7 +142,7 @@ async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobVi
         // Its end could not be journalled, and the next start resumes it.
         JobStatus::UnderWay { .. } => return Err(Failure::JournalUnavailable),
     };
-    let (counted, delivered_before) = (driver.cache.waiters.add(job), stored.delivered.is_some());
+    let delivered_before = stored.delivered.is_some();
     let answer = StoredAnswer { job, outcome, source: AnswerSource::Joined, delivered_before, counted };
     Ok(JobView { summary: summary(&stored.record, state), waiter: Waiter::of_stored(driver, answer) })
 }
@@ -162,15 +166,9 @@ pub(super) fn stored_state(driver: &Driver, stored: &StoredJob) -> JobState {
 }
 
 /// Returns a job whose damaged pictures are fetched again: under way, or lost.
-async fn view_of_damaged(
-    driver: &Arc<Driver>,
-    stored: StoredJob,
-    damaged: Vec<PurchaseId>,
-    mut state: JobState,
-) -> JobView {
-    let record = stored.record.clone();
-    let counted = driver.cache.waiters.add(record.id);
-    let mut waiter = refetch(driver, DamagedResult { stored, purchases: damaged, counted });
+async fn view_of_damaged(driver: &Arc<Driver>, damaged: DamagedResult, mut state: JobState) -> JobView {
+    let record = damaged.stored.record.clone();
+    let mut waiter = refetch(driver, damaged);
     state.status = match waiter.outcome(Instant::now()).await {
         Some(Err(failure)) => JobStatus::Failed { failure, at: driver.services.clock.now() },
         Some(Ok(result)) => JobStatus::Completed(result),

@@ -99,17 +99,18 @@ impl Gateway {
         page(&self.operator(), path).await
     }
 
-    /// The number of open unlinked files in the spool; `None` on systems that do not list open files.
+    /// The number of open files in a folder of its data, also unlinked ones; `None` on systems that do not list open files.
     #[cfg(target_os = "linux")]
     #[expect(clippy::unnecessary_wraps, reason = "None on other systems")]
-    pub(crate) fn spool_files(&self) -> Option<usize> {
-        let spool = self.directory.path().join("spool");
+    pub(crate) fn open_files(&self, folder: &str) -> Option<usize> {
+        let folder = self.directory.path().join(folder);
         let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-        Some(open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.starts_with(&spool)).count())
+        let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        Some(open.filter(|to| to.starts_with(&folder) && *to != folder).count())
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn spool_files(&self) -> Option<usize> {
+    pub(crate) fn open_files(&self, _folder: &str) -> Option<usize> {
         None
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -137,10 +138,41 @@ impl Program {
         self.try_start(arguments, announced).await.unwrap_or_else(|run| panic!("it ended: {run:?}"))
     }
 
+    /// Starts the program as a gateway with sockets that it inherits, three at most, as systemd does: their descriptors begin
+    /// with 3. Returns how it ended where it does not serve.
+    pub(crate) async fn serve_inherited(&self, sockets: Vec<OwnedFd>) -> Result<Serving, Run> {
+        // A child inherits only its three standard streams, so they carry the sockets to a shell, which moves them.
+        const MOVE: &str = "exec 3<&0 4<&1 5<&2 </dev/null >\"$STDOUT\" 2>\"$STDERR\"
+            unset STDOUT STDERR; export LISTEN_PID=\"${LISTEN_PID-$$}\"; exec \"$@\"";
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", MOVE, "sh", env!("CARGO_BIN_EXE_gptproto-gateway"), "serve"]);
+        command.env_clear().envs(&self.environment).current_dir(self.directory.path());
+        command.env("LISTEN_FDS", sockets.len().to_string());
+        let [stdout, stderr] = self.outputs();
+        command.env("STDOUT", &stdout).env("STDERR", &stderr);
+        for path in [&stdout, &stderr] {
+            File::create(path).unwrap();
+        }
+        let mut sockets = sockets.into_iter();
+        let mut next = || sockets.next().map_or_else(Stdio::null, Stdio::from);
+        command.stdin(next()).stdout(next()).stderr(next());
+        self.announced(command, "operator").await
+    }
+
+    fn outputs(&self) -> [PathBuf; 2] {
+        ["stdout", "stderr"].map(|name| self.directory.path().join(name))
+    }
+
     async fn try_start(&self, arguments: &[&str], announced: &str) -> Result<Serving, Run> {
-        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.directory.path().join(name));
+        let [stdout, stderr] = self.outputs();
         let mut command = self.command(arguments);
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        self.announced(command, announced).await
+    }
+
+    /// Spawns a command that writes to [`Self::outputs`], and waits for its banner or its end.
+    async fn announced(&self, mut command: Command, announced: &str) -> Result<Serving, Run> {
+        let [stdout, stderr] = self.outputs();
         let child = command.spawn().unwrap();
         let mut serving = Serving { child, stdout, stderr, _directory: Arc::clone(&self.directory) };
         let mut ended = None;

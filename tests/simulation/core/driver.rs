@@ -89,7 +89,7 @@ impl World {
                     self.ready.push(Task::Release { submit, send });
                 }
             }
-            Effect::AssumeAccepted { purchase } => {
+            Effect::AssumeAccepted { purchase, .. } => {
                 self.note("assume accepted", self.about(purchase), format_args!(""));
                 let permit = self.purchase(purchase).and_then(|live| live.permit.as_mut());
                 if let Some(permit) = permit {
@@ -112,7 +112,9 @@ impl World {
             }
             Effect::PlanPoll { purchase, poll } => self.plan_poll(purchase, poll),
             Effect::Learn(completion) => {
-                let is_possible = completion.took >= completion.working_at && completion.polls > 0;
+                // Without a poll it is known when it ended.
+                let (took, working_at) = (completion.took, completion.working_at);
+                let is_possible = if completion.polls > 0 { took >= working_at } else { took == working_at };
                 self.check(is_possible, || format!("it learns what is impossible: {completion:?}"));
             }
             Effect::Fetch { purchase, finished, pause, resumable } => {

@@ -5,7 +5,6 @@
 //! thumbnails.
 
 use std::collections::HashSet;
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,10 +12,10 @@ use image::DynamicImage;
 use moka::sync::Cache;
 
 use super::conversion::{ConversionError, Decoded, decode, webp};
-use crate::api::request::parse::inputs::slots::ConversionSlots;
+use crate::api::request::parse::inputs::slots::{ConversionSlot, ConversionSlots};
 use crate::config::ConversionConfig;
 use crate::model::picture::read_whole;
-use crate::model::{ByteSource, Digest, StoredPicture};
+use crate::model::{ByteSource, Digest, Format, StoredPicture};
 use crate::telemetry::Metrics;
 
 /// The widths that are made.
@@ -54,60 +53,80 @@ impl ThumbnailWidth {
 /// Makes and keeps thumbnails. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Thumbnails {
-    cache: Cache<(Digest, ThumbnailWidth), Bytes>,
-    slots: Arc<ConversionSlots>,
+    /// Those that were made, and why one cannot be.
+    cache: Cache<(Digest, ThumbnailWidth), Result<Bytes, Arc<str>>>,
+    pub(crate) slots: Arc<ConversionSlots>,
     pixels_max: u64,
 }
 
 impl Thumbnails {
     pub(super) fn new(conversions: &ConversionConfig, bytes_max: u64, metrics: &Metrics) -> Self {
-        let weigher = |_: &(Digest, ThumbnailWidth), bytes: &Bytes| {
-            u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
+        let weigher = |_: &(Digest, ThumbnailWidth), made: &Result<Bytes, Arc<str>>| {
+            let bytes = made.as_ref().map_or(0, Bytes::len);
+            u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
         };
-        let cache = Cache::builder().max_capacity(bytes_max).weigher(weigher).support_invalidation_closures().build();
+        let cache = Cache::builder().max_capacity(bytes_max).weigher(weigher).build();
         let slots = ConversionSlots::new(conversions.slots.get());
         metrics.register("api", |registry| slots.register(registry, "thumbnail", "make one thumbnail"));
         Self { cache, slots: Arc::new(slots), pixels_max: conversions.pixels_max }
     }
 
-    /// Returns the thumbnail of a picture as WebP, from memory if it was made before. A picture that is not as wide keeps its
-    /// size.
+    /// Returns a thumbnail that was made before, or why it could not be made.
+    pub(crate) fn find(&self, picture: &StoredPicture, width: ThumbnailWidth) -> Option<Result<Bytes, Arc<str>>> {
+        self.cache.get(&(picture.digest, width))
+    }
+
+    /// Makes the thumbnail of a picture as WebP in a slot. A picture that is not as wide keeps its size.
     ///
     /// # Errors
     ///
-    /// [`ConversionError`], for a picture of too many pixels before any is decoded.
+    /// Why the picture cannot be decoded or encoded; one of too many pixels is not decoded.
     pub(crate) async fn make(
         &self,
+        slot: ConversionSlot,
         picture: &StoredPicture,
         source: Arc<dyn ByteSource>,
         width: ThumbnailWidth,
-    ) -> Result<Bytes, ConversionError> {
-        let key = (picture.digest, width);
-        if let Some(made) = self.cache.get(&key) {
-            return Ok(made);
-        }
-        let slot = self.slots.enter().await;
+    ) -> Result<Bytes, Arc<str>> {
         // Another request may have made it meanwhile.
-        if let Some(made) = self.cache.get(&key) {
-            return Ok(made);
+        if let Some(made) = self.find(picture, width) {
+            return made;
         }
-        let (from, this) = (picture.format, self.clone());
+        let (digest, from, this) = (picture.digest, picture.format, self.clone());
         let work = move || {
-            let Decoded { picture, profile } = decode(&read_whole(&*source)?, from, this.pixels_max)?;
-            let profile = profile.filter(|profile| profile.len() <= PROFILE_BYTES_MAX);
-            let made = webp(scaled(picture, width), profile, QUALITY)?;
-            this.cache.insert(key, made.clone());
-            Ok(made)
+            let made = scale(&*source, from, width, this.pixels_max);
+            if let Err(error) = &made {
+                tracing::warn!(%digest, %error, "a thumbnail could not be made; requests for it are refused");
+            }
+            let is_readable = !matches!(made, Err(ConversionError::Io(_)));
+            let made = made.map_err(|error| Arc::from(error.to_string()));
+            if is_readable {
+                this.cache.insert((digest, width), made.clone());
+            }
+            made
         };
         // A panic in a decoder is a failure of this thumbnail.
-        slot.run(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic).into()))
+        slot.run(work).await.unwrap_or_else(|panic| Err(panic.into()))
     }
 
     /// Forgets the thumbnails of pictures that are not stored any more.
-    pub(super) fn forget(&self, pictures: Arc<HashSet<Digest>>) {
-        // Fails only without support for closures.
-        let _ = self.cache.invalidate_entries_if(move |(digest, _), _| pictures.contains(digest));
+    pub(super) fn forget(&self, pictures: &HashSet<Digest>) {
+        for digest in pictures {
+            for width in WIDTHS {
+                self.cache.invalidate(&(*digest, ThumbnailWidth(width)));
+            }
+        }
     }
+}
+
+fn scale(
+    source: &dyn ByteSource,
+    from: Format,
+    width: ThumbnailWidth,
+    pixels_max: u64,
+) -> Result<Bytes, ConversionError> {
+    let Decoded { picture, profile } = decode(&read_whole(source)?, from, pixels_max)?;
+    webp(scaled(picture, width), profile.filter(|profile| profile.len() <= PROFILE_BYTES_MAX), QUALITY)
 }
 
 /// Makes a picture as wide as this, and never wider than it is. Samples have 8 bits afterwards.
@@ -123,9 +142,10 @@ fn scaled(picture: DynamicImage, ThumbnailWidth(width): ThumbnailWidth) -> Dynam
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::api::request::test_support::server;
-    use crate::model::Format;
 
     fn thumbnails(pixels_max: u64, bytes_max: u64) -> Thumbnails {
         let mut conversions = server().conversions;
@@ -145,6 +165,15 @@ mod tests {
         let (width, height) = (picture.width(), picture.height());
         let stored = StoredPicture { digest: Digest::of(&bytes), bytes: bytes.len() as u64, format, width, height };
         (stored, Arc::new(bytes))
+    }
+
+    async fn make(
+        thumbnails: &Thumbnails,
+        picture: &StoredPicture,
+        source: Arc<dyn ByteSource>,
+        width: ThumbnailWidth,
+    ) -> Result<Bytes, Arc<str>> {
+        thumbnails.make(thumbnails.slots.enter().await, picture, source, width).await
     }
 
     fn width(requested: u32) -> ThumbnailWidth {
@@ -170,7 +199,7 @@ mod tests {
             {
                 let picture = image::RgbImage::from_pixel(from_width, from_height, image::Rgb([200, 20, 30])).into();
                 let (picture, source) = stored(&picture, format);
-                let made = thumbnails.make(&picture, source, width(100)).await.unwrap();
+                let made = make(&thumbnails, &picture, source, width(100)).await.unwrap();
                 assert_eq!(Format::sniff(&made), Some(Format::Webp));
                 let made = image::load_from_memory(&made).unwrap();
                 assert_eq!((made.width(), made.height()), (to_width, to_height), "{format:?}");
@@ -183,7 +212,7 @@ mod tests {
         let half = |x: u32, _| image::Rgba([u16::MAX, 0, 0, if x < 200 { 0 } else { u16::MAX }]);
         let picture: DynamicImage = image::ImageBuffer::from_fn(400, 40, half).into();
         let (picture, source) = stored(&picture, Format::Png);
-        let made = thumbnails(1 << 20, 0).make(&picture, source, width(128)).await.unwrap();
+        let made = make(&thumbnails(1 << 20, 0), &picture, source, width(128)).await.unwrap();
         let made = image::load_from_memory(&made).unwrap().into_rgba8();
         assert_eq!((made.get_pixel(10, 5).0[3], made.get_pixel(110, 5).0[3]), (0, 255));
     }
@@ -192,15 +221,15 @@ mod tests {
     async fn a_picture_with_too_many_pixels_is_refused_before_it_is_decoded() {
         let picture = image::RgbImage::new(40, 30).into();
         let (picture, source) = stored(&picture, Format::Png);
-        let error = thumbnails(1199, 0).make(&picture, source, width(128)).await.unwrap_err();
-        assert!(matches!(error, ConversionError::TooLarge { width: 40, height: 30, .. }), "{error}");
+        let error = make(&thumbnails(1199, 0), &picture, source, width(128)).await.unwrap_err();
+        assert!(error.starts_with("40x30 pixels are more"), "{error}");
         // A header that claims more than there is.
         let chunk = |length: u8, chunk: &[u8]| [&[0, 0, 0, length], chunk, &crc32(chunk).to_be_bytes()].concat();
         let head = chunk(13, b"IHDR\0\0\xea\x60\0\0\xea\x60\x08\x06\0\0\0");
         let bomb = Bytes::from([b"\x89PNG\r\n\x1a\n".to_vec(), head, chunk(2, b"IDAT\x78\x9c")].concat());
         let picture = StoredPicture { digest: Digest::of(&bomb), width: 1, height: 1, ..picture };
-        let error = thumbnails(1 << 24, 0).make(&picture, Arc::new(bomb), width(128)).await.unwrap_err();
-        assert!(matches!(error, ConversionError::TooLarge { width: 60_000, .. }), "{error}");
+        let error = make(&thumbnails(1 << 24, 0), &picture, Arc::new(bomb), width(128)).await.unwrap_err();
+        assert!(error.starts_with("60000x60000 pixels"), "{error}");
     }
 
     fn crc32(bytes: &[u8]) -> u32 {
@@ -216,11 +245,11 @@ mod tests {
             let picture = image::RgbImage::new(300, 30).into();
             let (picture, source) = stored(&picture, Format::Png);
             for _ in 0..2 {
-                thumbnails.make(&picture, Arc::clone(&source), width(128)).await.unwrap();
+                make(&thumbnails, &picture, Arc::clone(&source), width(128)).await.unwrap();
                 thumbnails.cache.run_pending_tasks();
                 assert_eq!(thumbnails.cache.entry_count(), kept, "{bytes_max}");
             }
-            thumbnails.forget(Arc::new([picture.digest].into()));
+            thumbnails.forget(&[picture.digest].into());
             assert!(thumbnails.cache.get(&(picture.digest, width(128))).is_none());
         }
     }

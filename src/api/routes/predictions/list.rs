@@ -17,12 +17,14 @@ use super::{finish, log_fields};
 use crate::api::error::ApiError;
 use crate::api::request::context::RequestContext;
 use crate::api::request::response_options::{ResponseFormat, ResponseOptions};
+use crate::api::response::cache_headers::add_names;
 use crate::api::response::image_response::ResponseShape;
-use crate::api::response::prediction_object::PredictionObject;
+use crate::api::response::prediction_object::{PredictionObject, status_word};
 use crate::api::response::signature::ResultUrls;
 use crate::api::state::ApiState;
 use crate::engine::{JobPage, JobStatus, JobSummary};
 use crate::http::StreamingBody;
+use crate::http::gateway_headers::IGNORED;
 use crate::model::{Catalogue, JobId, Timestamp};
 
 const LIMIT_DEFAULT: usize = 20;
@@ -42,22 +44,27 @@ struct ListQuery {
     model: Option<String>,
     /// Part of a prompt or of an id, in lower case.
     text: Option<String>,
+    /// Names that are not known.
+    ignored: Vec<String>,
 }
 
 impl ListQuery {
-    /// Reads a query. Unknown names are ignored.
+    /// Reads a query.
     ///
     /// # Errors
     ///
     /// [`ApiError::InvalidValue`].
     fn read(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, ApiError> {
-        let mut read = Self { limit: LIMIT_DEFAULT, after: None, statuses: Vec::new(), model: None, text: None };
+        let (statuses, ignored) = (Vec::new(), Vec::new());
+        let mut read = Self { limit: LIMIT_DEFAULT, after: None, statuses, model: None, text: None, ignored };
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             match &*name {
                 "limit" => {
                     let limit = value.trim().parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
                     read.limit = limit.ok_or_else(|| invalid("limit", &value, &["1 to 100"]))?;
                 }
+                // Empty fields of a form ask for nothing.
+                "after" | "model" | "order" if value.trim().is_empty() => {}
                 "after" => read.after = Some(value.trim().parse().map_err(|_| unknown_after(&value))?),
                 "status" => {
                     let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
@@ -66,7 +73,9 @@ impl ListQuery {
                         read.statuses.push(known.ok_or_else(|| invalid("status", word, &STATUSES))?);
                     }
                 }
-                "model" if !value.trim().is_empty() => {
+                "order" if value.trim().eq_ignore_ascii_case("desc") => {}
+                "order" => return Err(invalid("order", &value, &["desc"])),
+                "model" => {
                     let name = value.trim();
                     let id = catalogue.find(name).map(|model| model.id.as_str());
                     read.model = Some(id.unwrap_or(name).to_owned());
@@ -78,19 +87,19 @@ impl ListQuery {
                     }
                     read.text = Some(text).filter(|text| !text.is_empty());
                 }
-                _ => {}
+                _ => read.ignored.push(name.into_owned()),
             }
         }
         Ok(read)
     }
 
-    fn accepts(&self, job: &JobSummary, now: Timestamp) -> bool {
+    fn accepts(&self, job: &JobSummary) -> bool {
         let is_found = |text: &String| {
             let prompt = job.prompt.as_deref().map(str::to_lowercase);
             job.id.to_string().contains(text.as_str()) || prompt.is_some_and(|prompt| prompt.contains(text.as_str()))
         };
         self.model.as_ref().is_none_or(|model| job.model.as_str() == model)
-            && (self.statuses.is_empty() || self.statuses.contains(&PredictionObject::of(job, now).status()))
+            && (self.statuses.is_empty() || self.statuses.contains(&status_word(&job.state.status)))
             && self.text.as_ref().is_none_or(is_found)
     }
 }
@@ -110,7 +119,7 @@ async fn list(context: RequestContext, state: &ApiState, query: Option<&str>) ->
     let RequestContext { client, headers, .. } = context;
     let query = ListQuery::read(query, state.catalogue())?;
     let now = state.clock.now();
-    let page = state.engine.list(&client, query.after, query.limit, |job| query.accepts(job, now)).await;
+    let page = state.engine.list(&client, query.after, query.limit, |job| query.accepts(job)).await;
     let page = page.map_err(|failure| ApiError::Failed { failure, job: None })?;
     let page = page.ok_or_else(|| unknown_after(&query.after.map(|after| after.to_string()).unwrap_or_default()))?;
     let body = write(&page, now, &state.result_urls(&headers)?);
@@ -119,6 +128,7 @@ async fn list(context: RequestContext, state: &ApiState, query: Option<&str>) ->
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    add_names(headers, IGNORED, &query.ignored);
     Ok(response)
 }
 
@@ -160,17 +170,23 @@ mod tests {
         let catalogue = catalogue();
         let read = |query| ListQuery::read(Some(query), &catalogue);
         let none = ListQuery::read(None, &catalogue).unwrap();
-        assert_eq!(none, ListQuery { limit: 20, after: None, statuses: Vec::new(), model: None, text: None });
-        let all = read("limit=100&status=Completed,%20failed&model=openai/gpt-image-2&q=%20Caf%C3%89&x=1").unwrap();
+        let (statuses, ignored) = (Vec::new(), Vec::new());
+        assert_eq!(none, ListQuery { limit: 20, after: None, statuses, model: None, text: None, ignored });
+        let all = read(
+            "limit=100&status=Completed,%20failed&model=openai/gpt-image-2&q=%20Caf%C3%89&order=desc&state=failed",
+        )
+        .unwrap();
         assert_eq!((all.limit, all.statuses), (100, vec!["completed", "failed"]));
         assert_eq!((all.model.as_deref(), all.text.as_deref()), (Some("gpt-image-2"), Some("caf\u{e9}")));
-        assert_eq!(read("status=&model=&q=").unwrap(), none, "empty fields of a form");
+        assert_eq!(all.ignored, ["state"]);
+        assert_eq!(read("status=&model=&q=&after=").unwrap(), none, "empty fields of a form");
         let long = format!("q={}", "x".repeat(201));
         for (wrong, words) in [
             ("limit=0", "1 to 100"),
             ("limit=101", "1 to 100"),
             ("limit=many", "1 to 100"),
             ("limit=", "1 to 100"),
+            ("order=asc", "desc"),
             ("after=1", "one of your predictions"),
             ("status=done", "cancelled"),
             (long.as_str(), "200"),

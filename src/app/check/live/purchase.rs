@@ -16,6 +16,7 @@ use crate::engine::{AnswerSource, JobEvent, JobRequest, JobStage, WaitError, Wai
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::picture::read_full;
 use crate::model::{ClientId, JobResult, PictureRequest, Size, StoredPicture};
+use crate::storage;
 use crate::telemetry::Metrics;
 use crate::telemetry::recent::RecentRequests;
 use crate::upstream::GptProto;
@@ -51,8 +52,9 @@ pub(super) async fn make(
         service = Some(gptproto);
         recording as Arc<_>
     };
-    let backend =
-        Backend::start(&config, false, &lifecycle, &Metrics::default(), &RecentRequests::default(), upstream).await?;
+    let (metrics, recent) = (Metrics::default(), RecentRequests::default());
+    let opened = storage::open(&config.storage, &config.cache, rand::random(), &metrics).await?;
+    let backend = Backend::start(&config, opened, false, &lifecycle, &metrics, &recent, upstream).await?;
     if let Some(gptproto) = &service {
         let purchase = Purchase { config: &config, planned, backend: &backend, gptproto, observer: &observer };
         purchase.run(request, &mut section, signals).await;

@@ -58,5 +58,5 @@ fn release(sent: &SentFormat, cx: &mut Context<'_>) -> LastByte {
     if let Some(at) = assume_at {
         cx.timers.set(at, cx.purchase.job);
     }
-    LastByte::Released { assume_at }
+    LastByte::Released { at: cx.now.instant, assume_at }
 }

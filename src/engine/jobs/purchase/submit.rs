@@ -7,7 +7,7 @@ use super::decisions::{AfterSubmit, after_submit};
 use super::{Accepted, Attempts, Context, Immediate, LastByte, Purchase, SentFormat, State, Submit};
 use crate::budget::Pushback;
 use crate::config::OnUnknown;
-use crate::engine::jobs::event::{Effect, SubmitResult};
+use crate::engine::jobs::event::{Completion, Effect, SubmitResult};
 use crate::engine::jobs::rules::class_of;
 use crate::model::{AccountId, ApiKind, Failure};
 use crate::upstream::Submitted;
@@ -51,12 +51,11 @@ impl Purchase {
 
     /// Decides what follows the answer to a submit, or its failure.
     pub(in crate::engine::jobs) fn submitted(&mut self, submitted: SubmitResult, cx: &mut Context<'_>) {
-        let State::Submitting(Submit { sent, since, last_byte }) = &self.state else {
+        let State::Submitting(submit @ Submit { sent, since, last_byte }) = &self.state else {
             return cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
         };
         let (sent, since, committed) = (sent.clone(), *since, *last_byte != LastByte::Held);
-        let late =
-            *last_byte == LastByte::Released { assume_at: None } && sent.format.method.api_kind() == ApiKind::OpenAi;
+        let (made_since, late) = (submit.held_since(), self.state.is_processing());
         let purchase = cx.purchase;
         let SubmitResult { mut result, usable_accounts } = submitted;
         if let Ok(Submitted::Finished { finished, .. }) = &mut result {
@@ -87,6 +86,11 @@ impl Purchase {
             AfterSubmit::Fetch(finished) => {
                 cx.push(Effect::ReleaseInFlight { purchase });
                 cx.push(Effect::EndSubmits { purchase });
+                if let Some(made_since) = made_since {
+                    let took = cx.now.instant.saturating_duration_since(made_since);
+                    let class = class_of(cx.job.record, self.pictures);
+                    cx.push(Effect::Learn(Completion { class, working_at: took, took, polls: 0 }));
+                }
                 cx.fetch(finished.clone(), Duration::ZERO, false);
                 let immediate = Immediate { finished, sent, since, answered: cx.now.instant, rounds: 0 };
                 self.state = State::Collecting(Box::new(immediate));
@@ -143,10 +147,12 @@ impl Purchase {
         if self.append.again_at.take_if(|at| *at <= now).is_some() {
             append_again(self, cx);
         }
-        if let State::Submitting(Submit { last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
+        if let State::Submitting(Submit { last_byte: LastByte::Released { at, assume_at }, .. }) = &mut self.state {
             if assume_at.take_if(|at| *at <= now).is_some() {
                 cx.formats.presumed(cx.purchase);
-                cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
+                let age = now.saturating_duration_since(*at);
+                let class = class_of(cx.job.record, self.pictures);
+                cx.push(Effect::AssumeAccepted { purchase: cx.purchase, class, age });
             }
         } else if let State::Polling(accepted) = &self.state {
             if accepted.refetch.as_ref().is_some_and(|refetch| refetch.until <= now) {

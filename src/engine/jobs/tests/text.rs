@@ -47,7 +47,7 @@ impl Script {
             }
             Effect::SendLastByte { purchase, send: true } => format!("send {}", name(purchase)),
             Effect::SendLastByte { purchase, send: false } => format!("break off {}", name(purchase)),
-            Effect::AssumeAccepted { purchase } => format!("assume accepted {}", name(purchase)),
+            Effect::AssumeAccepted { purchase, .. } => format!("assume accepted {}", name(purchase)),
             Effect::EndSubmits { purchase } => format!("end submits {}", name(purchase)),
             Effect::ReleaseInFlight { purchase } => format!("release {}", name(purchase)),
             Effect::PlanPoll { purchase, poll } => format!("poll {}{}", name(purchase), self.poll(poll)),

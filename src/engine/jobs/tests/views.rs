@@ -6,7 +6,7 @@ use crate::engine::jobs::{CancelOutcome, Counts, JobStage, OpenPurchase, Payment
 use crate::model::{ClientId, JobId, Usd};
 
 fn open(starts_in: u64, age: u64) -> OpenPurchase {
-    OpenPurchase { pictures: 1, starts_in: seconds(starts_in), age: seconds(age) }
+    OpenPurchase { pictures: 1, starts_in: Some(seconds(starts_in)), age: seconds(age) }
 }
 
 fn alice() -> ClientId {
@@ -30,6 +30,41 @@ fn a_view_shows_the_purchases_that_are_under_way() {
     jobs.end(3, Durable);
     let view = jobs.jobs.table.view(&alice(), jobs.job, jobs.instant()).unwrap();
     assert_eq!(view.open, [open(8, 0), open(0, 0), open(0, 7)]);
+}
+
+#[test]
+fn a_call_that_is_held_until_the_pictures_are_made_grows_old_from_its_last_byte_on() {
+    let mut jobs = Script::openai();
+    let view = |jobs: &Script| {
+        let view = jobs.jobs.table.view(&alice(), jobs.job, jobs.instant()).unwrap();
+        (view.stage, view.open)
+    };
+    assert_eq!(view(&jobs), (JobStage::Submitting, vec![open(0, 0)]));
+    jobs.wait(seconds(4));
+    assert_eq!(view(&jobs), (JobStage::Submitting, vec![open(0, 4)]), "it may still be refused");
+    jobs.wait(seconds(3));
+    jobs.time_passed();
+    assert_eq!(view(&jobs), (JobStage::Processing, vec![open(0, 7)]));
+    jobs.wait(seconds(20));
+    jobs.finished_at_once(0, false);
+    assert_eq!(view(&jobs), (JobStage::Processing, vec![open(0, 27)]));
+}
+
+#[test]
+fn of_a_start_that_does_not_come_nothing_is_expected() {
+    let mut jobs = Script::of(1);
+    let starts_in = |jobs: &Script| {
+        let view = jobs.jobs.table.view(&alice(), jobs.job, jobs.instant()).unwrap();
+        view.open[0].starts_in
+    };
+    jobs.wait(seconds(19));
+    assert_eq!(starts_in(&jobs), Some(seconds(1)));
+    jobs.wait(seconds(3));
+    assert_eq!(starts_in(&jobs), Some(seconds(0)), "a little late");
+    jobs.wait(seconds(2));
+    assert_eq!(starts_in(&jobs), None, "a pause that the forecast did not know");
+    jobs.granted(0);
+    assert_eq!(starts_in(&jobs), Some(seconds(0)));
 }
 
 #[test]

@@ -238,6 +238,7 @@ fn insert_contents(
     Ok(())
 }
 
+/// Deletes the pictures of a job, and its prompt.
 fn evict(to: &Connection, job: JobId, keep_bytes: bool) -> rusqlite::Result<()> {
     let id = job.to_string();
     if !keep_bytes {

@@ -193,12 +193,15 @@ fn a_format_that_was_not_refused_at_once_is_used() {
     assert_eq!(jobs.granted(0), "");
     assert_eq!(jobs.timeout(), Some(seconds(5)));
     jobs.wait(seconds(5));
-    assert_eq!(jobs.time_passed(), "assume accepted 0.0; submit 0 #1 x1 as multipart; stage submitting");
+    assert_eq!(
+        jobs.time_passed(),
+        "assume accepted 0.0; 0: stage processing; submit 0 #1 x1 as multipart; stage submitting"
+    );
     assert_eq!(jobs.time_passed(), "", "once");
 
     let mut jobs = trying_with(methods);
     jobs.wait(seconds(5));
-    assert_eq!(jobs.time_passed(), "assume accepted 0.0");
+    assert_eq!(jobs.time_passed(), "assume accepted 0.0; 0: stage processing");
     assert_eq!(jobs.granted(0), "submit 0 #1 x1 as multipart; stage submitting");
 
     // The answer comes at the same time.

@@ -120,9 +120,9 @@ fn a_late_refusal_pauses_the_purchase_whether_or_not_it_counted_as_accepted() {
 
     let mut jobs = start();
     jobs.wait(seconds(5));
-    assert_eq!(jobs.time_passed(), "assume accepted 0");
+    assert_eq!(jobs.time_passed(), "assume accepted 0; stage processing");
     assert_eq!(jobs.time_passed(), "", "once");
-    assert_eq!(jobs.refused(0), "journal withdrawn 0");
+    assert_eq!(jobs.refused(0), "journal withdrawn 0; stage submitting");
     assert_eq!(jobs.withdrawal(0, Durable), "stage queued", "it pauses");
     jobs.wait(seconds(5));
     assert_eq!(jobs.time_passed(), "enqueue 0");

@@ -56,6 +56,8 @@ pub(in crate::storage::journal::sqlite) struct Writer {
     examined: Instant,
     /// When the running time was last stored in a commit that was synced.
     stored: Instant,
+    /// The write-ahead log has pages with what was deleted since.
+    erase_due: bool,
 }
 
 impl Writer {
@@ -70,7 +72,7 @@ impl Writer {
     ) -> Result<Self, JournalError> {
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| JournalError::Storage(error.to_string()))?;
         let now = Instant::now();
-        Ok(Self { check, connection, file, shared, examined: now, stored: now })
+        Ok(Self { check, connection, file, shared, examined: now, stored: now, erase_due: false })
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -100,6 +102,21 @@ impl Writer {
             Standing::Away => self.heartbeat(),
             Standing::Fine => self.give_back_space(),
             Standing::Failed => {}
+        }
+        if self.erase_due && self.shared.standing() == Standing::Fine {
+            self.erase();
+        }
+    }
+
+    /// Folds the write-ahead log into the database and empties it, unless a reader holds it: then the next tick tries again.
+    fn erase(&mut self) {
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        let held = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, bool>(0));
+        let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
+        match held {
+            Ok(held) => self.erase_due = held,
+            Err(error) if is_locked(&error) => {}
+            Err(error) => self.not_written(&error),
         }
     }
 
@@ -166,6 +183,7 @@ impl Writer {
         }
         match written {
             Ok(results) => {
+                self.erase_due |= erases(records);
                 if !unsynced {
                     self.stored = Instant::now();
                     self.shared.sync_seconds.observe(self.stored.saturating_duration_since(began).as_secs_f64());
@@ -226,9 +244,16 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
+/// Whether one of these records deletes what no file may have any more.
+fn erases(records: &[Record]) -> bool {
+    records.iter().any(|record| matches!(record, Record::Deleted { .. } | Record::PromptExpired { .. }))
+}
+
 /// Whether one of these records deletes bytes of pictures.
 fn deletes_bytes(records: &[Record]) -> bool {
-    records.iter().any(|record| matches!(record, Record::Evicted { .. } | Record::Restored { .. }))
+    let deletes =
+        |record: &Record| matches!(record, Record::Evicted { .. } | Record::Deleted { .. } | Record::Restored { .. });
+    records.iter().any(deletes)
 }
 
 fn write_group(

@@ -11,10 +11,10 @@ use crate::storage::{LearnedState, open_state};
 use crate::upstream::formats::{FormatStore, StoredFormats};
 
 /// Names of stored state: limits of the upstream's accounts, and generation times.
-pub(super) const BUDGET_STATE: &str = "budget";
-pub(super) const LATENCY_STATE: &str = "latencies";
+pub(in crate::app) const BUDGET_STATE: &str = "budget";
+pub(in crate::app) const LATENCY_STATE: &str = "latencies";
 /// Name of the stored state of known request formats, which is written at each change.
-pub(super) const FORMAT_STATE: &str = "contact";
+pub(in crate::app) const FORMAT_STATE: &str = "contact";
 /// A crash loses at most what was learned in this time.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -40,7 +40,7 @@ pub(crate) fn forget_account(config: &Config, sandbox: bool, account: &AccountId
 
 /// Saves what the budget and the engine have learned.
 #[derive(Clone, Debug)]
-pub(super) struct Learned {
+pub(in crate::app) struct Learned {
     pub(super) state: LearnedState,
     pub(super) budget: Budget,
     pub(super) engine: Engine,
@@ -48,7 +48,7 @@ pub(super) struct Learned {
 
 /// The stored state of known request formats.
 #[derive(Debug)]
-pub(super) struct FormatState(pub(super) LearnedState);
+pub(in crate::app) struct FormatState(pub(super) LearnedState);
 
 impl FormatStore for FormatState {
     fn save(&self, formats: &StoredFormats) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::key_query::{KeyAnswer, ask_about_key};
+use crate::app::key_query::{KeyAnswer, ask_about_key};
 use crate::budget::{AccountReadiness, Budget, Obstacle, Readiness};
 use crate::config::Account;
 use crate::lifecycle::Lifecycle;
@@ -26,14 +26,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What is known of the configured accounts.
 #[derive(Debug)]
-pub(super) struct KnownAccounts {
+pub(in crate::app) struct KnownAccounts {
     budget: AccountReadiness,
     accounts: Vec<AccountId>,
 }
 
 impl KnownAccounts {
     /// Waits for the first answer about each account, up to `timeout`, and returns what is known then.
-    pub(super) async fn first_answers(&self, timeout: Duration) -> Vec<(&AccountId, Readiness)> {
+    pub(in crate::app) async fn first_answers(&self, timeout: Duration) -> Vec<(&AccountId, Readiness)> {
         let deadline = Instant::now() + timeout;
         loop {
             let known: Vec<_> = self.accounts.iter().map(|account| (account, self.budget.known(account))).collect();
@@ -46,7 +46,7 @@ impl KnownAccounts {
 }
 
 /// Starts a task for each account that runs as long as the process does.
-pub(super) fn follow(
+pub(in crate::app) fn follow(
     upstream: &GptProto,
     budget: &Budget,
     accounts: &[Account],
