@@ -256,7 +256,7 @@ fn print_only(new: &NewKeyArguments, rules: KeyRules<'_>, missing: Option<&str>)
             "Nothing was stored: no gateway has run with this storage.directory, there is no journal at {path}.\n\n"
         )
     });
-    let lines: String = term_lines(&terms).iter().map(|line| format!("  {line}\n")).collect();
+    let lines = term_lines(&terms).iter().fold(String::new(), |lines, line| lines + "  " + line + "\n");
     let environment = if lines.is_empty() {
         format!("\nOr, with the key itself, in the environment:\n\n  GATEWAY_CLIENT_KEYS={name}:{key}\n")
     } else {

@@ -210,15 +210,15 @@ mod tests {
         };
         let usd = |quality, (width, height): (u64, u64), inputs| {
             let terms = PictureTerms { quality, pixels: width * height, inputs };
-            (price.estimate(1, terms).0 * 1e4).round() / 1e4
+            format!("{:.4}", price.estimate(1, terms).0)
         };
         // What the vendor documents for a low one, and billed for a medium one with an input.
-        assert_eq!(usd(Some("low"), (1024, 1024), 0), 0.0047);
-        assert_eq!(usd(Some("medium"), (1024, 1024), 1), 0.0217);
-        assert_eq!(usd(Some("high"), (3840, 2160), 0), 0.6113);
-        assert_eq!(usd(None, (1024, 1024), 0), 0.03);
-        assert_eq!(usd(Some("auto"), (2048, 1024), 1), 0.06);
-        assert_eq!(usd(None, (512, 512), 0), 0.03, "no less where nothing is known");
+        assert_eq!(usd(Some("low"), (1024, 1024), 0), "0.0047");
+        assert_eq!(usd(Some("medium"), (1024, 1024), 1), "0.0217");
+        assert_eq!(usd(Some("high"), (3840, 2160), 0), "0.6113");
+        assert_eq!(usd(None, (1024, 1024), 0), "0.0300");
+        assert_eq!(usd(Some("auto"), (2048, 1024), 1), "0.0600");
+        assert_eq!(usd(None, (512, 512), 0), "0.0300", "no less where nothing is known");
         let flat = Price { input_usd_per_million_tokens: None, output_usd_per_million_tokens: None, ..price };
         let terms = PictureTerms { quality: Some("high"), pixels: 3840 * 2160, inputs: 1 };
         assert!((flat.estimate(4, terms).0 - 0.12).abs() < 1e-9, "a price for each picture");

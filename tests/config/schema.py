@@ -63,7 +63,9 @@ def main():
         row(f'config/{name}', judge, 'fits')
 
     file = pathlib.Path('file.toml')
-    for texts, fits in ((VALID, True), (BROKEN, False)):
+    sections = [name for name, section in schema['properties'].items() if section['type'] == 'object']
+    broken = BROKEN + [f'[{name}]\nno_such_key = 5\n' for name in sections]
+    for texts, fits in ((VALID, True), (broken, False)):
         for text in texts:
             file.write_text(text, encoding='utf-8')
             checked = subprocess.run([program, 'config', 'check', str(file)], env={}, capture_output=True, text=True, check=False)
@@ -71,7 +73,7 @@ def main():
                 sys.exit(f'schema.py: the schema {"refuses" if fits else "accepts"} {text!r}')
             if checked.returncode != (0 if fits else 64):
                 sys.exit(f'schema.py: config check exits with {checked.returncode} for {text!r}: {checked.stderr}')
-    row(f'{len(BROKEN)} broken files', judge, 'refused, also by config check')
+    row(f'{len(broken)} broken files', judge, 'refused, also by config check')
     row(f'{len(VALID)} valid files', judge, 'accepted, also by config check')
 
 

@@ -38,10 +38,10 @@ fn read(page: &str, to: &mut BTreeMap<String, Exported>) {
     for line in page.lines() {
         if let Some((found, help)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' ')) {
             found.clone_into(&mut name);
-            to.entry(name.clone()).or_default().help = help.trim_end_matches('.').to_owned();
+            help.trim_end_matches('.').clone_into(&mut to.entry(name.clone()).or_default().help);
         } else if let Some((found, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
             assert_eq!(found, name);
-            to.get_mut(&name).unwrap().kind = kind.to_owned();
+            kind.clone_into(&mut to.get_mut(&name).unwrap().kind);
         } else if let Some((_, labels)) = line.split_once('{') {
             let labels = labels.rsplit_once('}').unwrap().0;
             // No value has a quote in it.

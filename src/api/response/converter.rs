@@ -115,7 +115,7 @@ impl PictureConverter {
         source: Arc<dyn ByteSource>,
         conversion: Option<Conversion>,
     ) -> ReadyPicture {
-        let Some(conversion) = self.due(picture, conversion) else { return untouched(picture, source) };
+        let Some(conversion) = Self::due(picture, conversion) else { return untouched(picture, source) };
         match self.find(picture, conversion) {
             Some(ready) => ready,
             None => self.convert(self.slots.enter().await, picture, source, conversion).await,
@@ -123,7 +123,7 @@ impl PictureConverter {
     }
 
     /// Returns the conversion of a picture, unless it is stored as it is asked for.
-    pub(crate) fn due(&self, picture: &StoredPicture, conversion: Option<Conversion>) -> Option<Conversion> {
+    pub(crate) fn due(picture: &StoredPicture, conversion: Option<Conversion>) -> Option<Conversion> {
         conversion.filter(|conversion| !conversion.is_met_by(picture.format))
     }
 

@@ -16,7 +16,7 @@ use crate::api::error::ApiError;
 use crate::api::request::parse::inputs::slots::{ConversionSlot, ConversionSlots};
 use crate::api::request::parse::own_results::{OwnAddress, OwnResults};
 use crate::api::response::converter::thumbnails::ThumbnailWidth;
-use crate::api::response::converter::{ReadyPicture, untouched};
+use crate::api::response::converter::{PictureConverter, ReadyPicture, untouched};
 use crate::api::response::signature::{AddressProblem, ResultAddress};
 use crate::api::state::ApiState;
 use crate::engine::recorded_picture;
@@ -90,12 +90,11 @@ async fn thumbnail(
         response
     } else {
         let thumbnails = &state.converter.thumbnails;
-        let made = match thumbnails.find(&picture, width) {
-            Some(made) => made,
-            None => {
-                let (slot, picture, source) = open_in_slot(state, job, index, picture, &thumbnails.slots).await?;
-                thumbnails.make(slot, &picture, source, width).await
-            }
+        let made = if let Some(made) = thumbnails.find(&picture, width) {
+            made
+        } else {
+            let (slot, picture, source) = open_in_slot(state, job, index, picture, &thumbnails.slots).await?;
+            thumbnails.make(slot, &picture, source, width).await
         };
         let made = made.map_err(|problem| ApiError::NoThumbnail { problem: problem.to_string().into() })?;
         let length = made.len();
@@ -123,7 +122,7 @@ async fn open(state: &ApiState, address: ResultAddress) -> Result<Option<ReadyPi
     let ResultAddress { job, index, conversion, .. } = address;
     let Some(picture) = recorded(state, job, index).await else { return Ok(None) };
     let converter = &state.converter;
-    let Some(conversion) = converter.due(&picture, conversion) else {
+    let Some(conversion) = PictureConverter::due(&picture, conversion) else {
         return Ok(stored(state, job, index).await?.map(|(picture, source)| untouched(&picture, source)));
     };
     if let Some(ready) = converter.find(&picture, conversion) {

@@ -10,8 +10,8 @@ impl Submit {
     /// Returns when the last byte left of a call that is answered with the pictures.
     pub(super) fn held_since(&self) -> Option<Instant> {
         match self.last_byte {
-            LastByte::Released { at, .. } if self.sent.format.method.api_kind() == ApiKind::OpenAi => Some(at),
-            _ => None,
+            LastByte::Released { at, .. } => (self.sent.format.method.api_kind() == ApiKind::OpenAi).then_some(at),
+            LastByte::Held | LastByte::AwaitsCommit | LastByte::AwaitsIntent => None,
         }
     }
 }
@@ -23,18 +23,22 @@ impl State {
             Self::Polling(accepted) | Self::Accepting { accepted, .. } => Some(accepted.at),
             Self::Submitting(submit) => submit.held_since(),
             Self::Collecting(immediate) => Some(immediate.since),
-            _ => None,
+            Self::Queued
+            | Self::Late
+            | Self::Pausing { .. }
+            | Self::AwaitingFormat { .. }
+            | Self::Withdrawing { .. }
+            | Self::Ending(_)
+            | Self::Ended(_) => None,
         }
     }
 
     /// Whether the upstream works on the purchase, as is known or presumed, or its pictures are there.
     pub(in crate::engine::jobs) fn is_processing(&self) -> bool {
-        match self {
-            Self::Polling(_) | Self::Collecting(_) => true,
-            Self::Submitting(submit @ Submit { last_byte: LastByte::Released { assume_at: None, .. }, .. }) => {
-                submit.held_since().is_some()
-            }
-            _ => matches!(self.end(), Some(PurchaseEnd::Pictures { .. })),
+        if let Self::Submitting(submit @ Submit { last_byte: LastByte::Released { assume_at: None, .. }, .. }) = self {
+            return submit.held_since().is_some();
         }
+        matches!(self, Self::Polling(_) | Self::Collecting(_))
+            || matches!(self.end(), Some(PurchaseEnd::Pictures { .. }))
     }
 }
