@@ -9,7 +9,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use super::predictions::{self, PredictionResponse};
+use super::predictions::{self, PredictionResponse, failed_response};
 use crate::admission::Permit;
 use crate::api::error::ApiError;
 use crate::api::middleware::rate;
@@ -33,10 +33,6 @@ use crate::http::gateway_headers::{add_cost, add_expected, name_job, qualify_res
 use crate::model::{ClientId, Cost, Failure, IdempotencyKey, JobId, JobResult, Task, UpstreamId};
 use crate::server::connection::ConnectionHandle;
 use crate::telemetry::RequestId;
-
-mod failed_response;
-
-use failed_response::failed_response;
 
 /// The endpoint that a request for pictures came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,9 +39,11 @@ use crate::http::header::{ParsedHeader, list_members};
 use crate::model::{ClientId, Failure, JobId, Timestamp};
 use crate::server::connection::ConnectionHandle;
 
+mod failed_response;
 mod list;
 mod query;
 
+pub(super) use failed_response::failed_response;
 pub(crate) use list::index;
 
 /// Bounds of `Retry-After` for a job that is under way, and its value where nothing is known.

@@ -10,7 +10,7 @@ use crate::model::{ClientId, Cost, JobId};
 
 /// Answers a request that got no pictures of its job. What may have been bought for it is its cost, also where the job goes on: the
 /// retry joins that and costs nothing.
-pub(super) async fn failed_response(
+pub(in crate::api::routes) async fn failed_response(
     state: &ApiState,
     client: &ClientId,
     job: JobId,
