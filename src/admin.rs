@@ -26,7 +26,7 @@ use crate::config::{ClientsConfig, Secret};
 use crate::model::{AccountId, Catalogue, ClientId, Clock, PurchaseId};
 use crate::storage::Journal;
 use crate::storage::clients::{
-    ACTIONS, Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfiguredNames, StoredClients,
+    ACTIONS, Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfigNames, StoredClients,
     StoredCommand, kept_since,
 };
 use crate::storage::journal::{JobFilter, LedgerError, Resolution, open_ledger};
@@ -229,8 +229,8 @@ impl Administration {
         let updated = admission.update(&configured, &stored, &**journal, catalogue).await;
         budget.set_weights(admission.outlook().weights);
         budget.set_paused(&stored.paused_accounts);
-        self.log_changes(&mut applied).await?;
-        let names = ConfiguredNames {
+        log_changes(self, &mut applied).await?;
+        let names = ConfigNames {
             clients: configured.entries.iter().map(|client| ClientId(client.name.as_str().into())).collect(),
             accounts: self.accounts().into_iter().map(|(account, _)| account).collect(),
         };
@@ -241,22 +241,6 @@ impl Administration {
         updated.map_err(|error| ClientStoreError::Storage(format!("what new clients spent before: {error}")))?;
         applied.revision = Some(stored.revision);
         Ok(stored)
-    }
-
-    /// Writes the lines of the audit that are new since the start into the log, and counts them.
-    async fn log_changes(&self, applied: &mut Applied) -> Result<(), ClientStoreError> {
-        let Some(logged) = applied.logged else {
-            let newest = self.with_store(|store| store.audit(None, 1)).await?;
-            applied.logged = Some(newest.first().map_or(0, |line| line.id));
-            return Ok(());
-        };
-        let lines = self.with_store(move |store| store.audit_after(logged, LOGGED_AT_ONCE)).await?;
-        for AuditLine { id, actor, action, subject, change, .. } in lines {
-            tracing::info!(actor, action, subject, %change, "the operator made a change");
-            self.changes.get_or_create(&ActionLabel { action }).inc();
-            applied.logged = Some(id);
-        }
-        Ok(())
     }
 
     /// Stores which keys were used, as far as that is possible at present.
@@ -423,6 +407,22 @@ impl Administration {
         let run = tokio::task::spawn_blocking(move || run(&*store));
         run.await.map_err(|error| ClientStoreError::Storage(error.to_string()))?
     }
+}
+
+/// Writes the lines of the audit that are new since the start into the log, and counts them.
+async fn log_changes(administration: &Administration, applied: &mut Applied) -> Result<(), ClientStoreError> {
+    let Some(logged) = applied.logged else {
+        let newest = administration.with_store(|store| store.audit(None, 1)).await?;
+        applied.logged = Some(newest.first().map_or(0, |line| line.id));
+        return Ok(());
+    };
+    let lines = administration.with_store(move |store| store.audit_after(logged, LOGGED_AT_ONCE)).await?;
+    for AuditLine { id, actor, action, subject, change, .. } in lines {
+        tracing::info!(actor, action, subject, %change, "the operator made a change");
+        administration.changes.get_or_create(&ActionLabel { action }).inc();
+        applied.logged = Some(id);
+    }
+    Ok(())
 }
 
 /// Executes a command of another program. Returns how that ended.

@@ -154,20 +154,15 @@ impl Admission {
         let before = self.directory();
         let is_known = |name: &ClientId| before.clients.contains_key(name);
         let known = Arc::new(Directory::new(configured, stored, &before, &self.clock, is_known));
-        self.replace(&before, &known);
+        replace(&self.directory, &before, &known);
         let names = configured.entries.iter().map(|client| ClientId(client.name.as_str().into()));
         if names.chain(stored.clients.iter().map(|client| client.name.clone())).all(|name| is_known(&name)) {
             return Ok(());
         }
         let all = Arc::new(Directory::new(configured, stored, &known, &self.clock, |_| true));
         count_past(&all, journal, catalogue, &*self.clock, |name| !is_known(name)).await?;
-        self.replace(&known, &all);
+        replace(&self.directory, &known, &all);
         Ok(())
-    }
-
-    fn replace(&self, before: &Directory, next: &Arc<Directory>) {
-        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(next);
-        before.end_others(next);
     }
 
     /// Returns what others have to know of the clients.
@@ -269,6 +264,12 @@ impl Admission {
         clients.retain(|client| client.has_key);
         self.metrics.refresh(&clients);
     }
+}
+
+/// Replaces a directory, and ends what was begun with keys that the next one does not have.
+fn replace(shared: &RwLock<Arc<Directory>>, before: &Directory, next: &Arc<Directory>) {
+    *shared.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(next);
+    before.end_others(next);
 }
 
 /// Counts what some clients have bought this month.

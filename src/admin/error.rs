@@ -63,20 +63,6 @@ impl AdminError {
         Self { param: Some(param), ..error }
     }
 
-    /// A change was not made.
-    pub(super) fn not_changed(error: ClientStoreError) -> Self {
-        let mut error = Self::from(error);
-        if error.code == STORAGE_UNAVAILABLE {
-            error.message = format!("Nothing was changed. {}", error.message);
-        }
-        error
-    }
-
-    /// A change was made, and what it has made cannot be shown.
-    pub(super) fn not_shown(self) -> Self {
-        Self { message: format!("The change was made. {}", self.message), ..self }
-    }
-
     pub(super) fn bad_body(problem: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_body", format!("The body cannot be used: {problem}"))
     }
@@ -111,6 +97,21 @@ impl AdminError {
         let message = format!("Nothing was changed, because the configuration cannot be used: {problem}");
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "configuration_invalid", message)
     }
+}
+
+/// Returns the error for a change that was not made.
+pub(super) fn not_changed(error: ClientStoreError) -> AdminError {
+    let mut error = AdminError::from(error);
+    if error.code == STORAGE_UNAVAILABLE {
+        error.message = format!("Nothing was changed. {}", error.message);
+    }
+    error
+}
+
+/// Returns the error for a change that was made, and what it has made cannot be shown.
+pub(super) fn not_shown(error: ClientStoreError) -> AdminError {
+    let error = AdminError::from(error);
+    AdminError { message: format!("The change was made. {}", error.message), ..error }
 }
 
 impl From<KeyProblem> for AdminError {

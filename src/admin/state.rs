@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Administration;
 use super::access::Gate;
-use super::error::AdminError;
+use super::error::{AdminError, not_changed, not_shown};
 use super::keys::{KeyRules, KeyTerms, list_keys};
 use crate::admission::Spent;
 use crate::config::{ClientsConfig, Secret};
@@ -33,7 +33,7 @@ impl AdminState {
         &self.administration.gate
     }
 
-    pub(super) async fn create(&self, name: &str, terms: &KeyTerms) -> Result<MadeKey, AdminError> {
+    pub(super) async fn create(&self, name: &str, terms: &KeyTerms) -> Result<CreatedKey, AdminError> {
         let configured = self.administration.configured();
         let (change, secret) = self.rules(&configured).create(name, terms)?;
         self.make_key(change, None, secret).await
@@ -57,7 +57,7 @@ impl AdminState {
         self.make(rules.update(key, &terms)?).await
     }
 
-    pub(super) async fn rotate(&self, id: &str, grace: Duration) -> Result<MadeKey, AdminError> {
+    pub(super) async fn rotate(&self, id: &str, grace: Duration) -> Result<CreatedKey, AdminError> {
         let configured = self.administration.configured();
         let (mut stored, _) = self.administration.list().await?;
         let rules = self.rules(&configured);
@@ -74,7 +74,7 @@ impl AdminState {
         change: Change,
         client: Option<StoredClient>,
         secret: Secret,
-    ) -> Result<MadeKey, AdminError> {
+    ) -> Result<CreatedKey, AdminError> {
         let mut made = StoredClients { clients: client.into_iter().collect(), ..StoredClients::default() };
         match &change {
             Change::CreateKey { client, key } => {
@@ -89,7 +89,7 @@ impl AdminState {
             | Change::Request(_)
             | Change::Note { .. } => {}
         }
-        Ok(MadeKey { id: self.make(change).await?, secret, made })
+        Ok(CreatedKey { id: self.make(change).await?, secret, made })
     }
 
     pub(super) async fn revoke(&self, id: &str) -> Result<String, AdminError> {
@@ -121,7 +121,7 @@ impl AdminState {
             "forget" => self.administration.forget_account(&account, Actor::Admin).await.map(|_| *paused),
             _ => return Err(AdminError::unknown_route()),
         }
-        .map_err(AdminError::not_changed)
+        .map_err(not_changed)
     }
 
     /// Returns what changes are prepared with.
@@ -138,20 +138,20 @@ impl AdminState {
                 String::new()
             }
         };
-        self.administration.change(change, Actor::Admin).await.map_err(AdminError::not_changed)?;
+        self.administration.change(change, Actor::Admin).await.map_err(not_changed)?;
         Ok(id)
     }
 
     /// Returns a key that was changed, as it is listed.
     pub(super) async fn view(&self, id: &str) -> Result<Value, AdminError> {
         let listed = self.administration.list().await;
-        let (stored, spent) = listed.map_err(|error| AdminError::from(error).not_shown())?;
+        let (stored, spent) = listed.map_err(not_shown)?;
         self.listed(id, &stored, &spent).ok_or_else(AdminError::unknown_route)
     }
 
     /// Returns a key that was made, as it is listed, with its text. It is there also when the storage cannot be read now: the text
     /// is nowhere else.
-    pub(super) async fn view_made(&self, made: &MadeKey) -> Value {
+    pub(super) async fn view_made(&self, made: &CreatedKey) -> Value {
         let found = match self.administration.list().await {
             Ok((stored, spent)) => self.listed(&made.id, &stored, &spent),
             Err(error) => {
@@ -172,7 +172,7 @@ impl AdminState {
 }
 
 /// A key that was made.
-pub(super) struct MadeKey {
+pub(super) struct CreatedKey {
     pub(super) id: String,
     pub(super) secret: Secret,
     /// The key with its client.

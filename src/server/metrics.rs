@@ -41,7 +41,7 @@ struct ReasonLabels {
 
 /// Why connections are refused, and why open ones are closed.
 const REFUSED: [&str; 2] = ["connections_max", "connections_per_address_max"];
-const CLOSED: [&str; 6] = [
+const CLOSED: [&str; 7] = [
     "header_timeout_s",
     "keep_alive_timeout_s",
     "write_timeout_s",

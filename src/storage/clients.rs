@@ -72,7 +72,7 @@ pub(crate) trait ClientStore: Send + Sync + std::fmt::Debug {
     /// # Errors
     ///
     /// [`ClientStoreError::Storage`].
-    fn set_configured(&self, names: &ConfiguredNames) -> Result<(), ClientStoreError>;
+    fn set_configured(&self, names: &ConfigNames) -> Result<(), ClientStoreError>;
 
     /// Records when keys were used last. A power cut may lose it.
     ///
@@ -122,7 +122,7 @@ pub(crate) struct StoredClients {
     /// The oldest first.
     pub(crate) keys: Vec<StoredKey>,
     pub(crate) paused_accounts: BTreeSet<AccountId>,
-    pub(crate) configured: ConfiguredNames,
+    pub(crate) configured: ConfigNames,
     /// Those that are pending, the oldest first.
     pub(crate) commands: Vec<StoredCommand>,
 }
@@ -130,7 +130,7 @@ pub(crate) struct StoredClients {
 /// The names in the configuration of the gateway that runs, or ran last. The command line may see another configuration: what
 /// its environment lacks of that of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ConfiguredNames {
+pub(crate) struct ConfigNames {
     pub(crate) clients: BTreeSet<ClientId>,
     pub(crate) accounts: BTreeSet<AccountId>,
 }

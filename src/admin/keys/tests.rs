@@ -32,7 +32,7 @@ fn mistakes_name_the_parameter() {
     let rules = rules(&config);
     let terms = |limits: &str| KeyTerms { limits: serde_json::from_str(limits).unwrap(), ..KeyTerms::default() };
     let refusal = |name: &str, terms: &KeyTerms| rules.create(name, terms).unwrap_err().to_string();
-    let far = parse_expiry("99999999999d", rules.now).unwrap();
+    let far = rules.now.plus(EXPIRES_MAX + Duration::from_secs(1));
     for (name, terms, named) in [
         ("carol", KeyTerms { expires: Some(Some(far)), ..KeyTerms::default() }, "expires: must be within 100 years"),
         ("", terms("{}"), "name: "),
@@ -108,7 +108,7 @@ fn times_to_come_and_durations_are_read() {
     assert_eq!(expiry("2d"), Ok(1_790_172_800));
     assert_eq!(expiry("2026-12-24"), Ok(1_798_070_400));
     assert_eq!(expiry("2026-12-24T01:00:00+01:00"), Ok(1_798_070_400));
-    for wrong in ["", "soon", "h", "1w", "-1h", "1é"] {
+    for wrong in ["", "soon", "h", "1w", "-1h", "1é", "99999999999d"] {
         assert!(expiry(wrong).is_err(), "{wrong}");
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, Trans
 use serde_json::{Value, json};
 
 use super::{
-    Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfiguredNames, KEYS_MAX, StoredClient,
+    Actor, AuditLine, Change, ClientStore, ClientStoreError, Command, ConfigNames, KEYS_MAX, StoredClient,
     StoredClients, StoredCommand, StoredKey, kept_since,
 };
 use crate::model::{AccountId, ClientId, Digest, KeyId, Timestamp};
@@ -111,7 +111,7 @@ impl ClientStore for SqliteClients {
         })
     }
 
-    fn set_configured(&self, names: &ConfiguredNames) -> Result<(), ClientStoreError> {
+    fn set_configured(&self, names: &ConfigNames) -> Result<(), ClientStoreError> {
         self.with(|connection| {
             let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
             transaction.execute("DELETE FROM configured_names", ())?;
@@ -171,7 +171,7 @@ fn state(connection: &Connection, since: Timestamp) -> rusqlite::Result<StoredCl
         clients: all(&reading, "SELECT name, weight, limits, models FROM clients ORDER BY name", (), client)?,
         keys: all(&reading, &keys, [since.millis()], key)?,
         paused_accounts: all(&reading, "SELECT account FROM paused_accounts", (), account)?.into_iter().collect(),
-        configured: ConfiguredNames {
+        configured: ConfigNames {
             clients: all(&reading, configured, ["client"], named)?.into_iter().collect(),
             accounts: all(&reading, configured, ["account"], account)?.into_iter().collect(),
         },

@@ -161,7 +161,7 @@ async fn a_name_of_the_configuration_is_not_made_again_and_its_terms_are_not_cha
     let change = |change: Change| command.change(&change, Actor::CommandLine, &|| NOW);
     change(Change::CreateKey { client: client("bob"), key: key("bob", 1) }).unwrap();
     let revision = gateway.revision().unwrap();
-    let names = ConfiguredNames {
+    let names = ConfigNames {
         clients: ["alice", "bob"].map(|name| ClientId(name.into())).into(),
         accounts: [AccountId("default".into())].into(),
     };
@@ -173,7 +173,7 @@ async fn a_name_of_the_configuration_is_not_made_again_and_its_terms_are_not_cha
     let update = |client, expires| Change::UpdateKey { key: key("bob", 1).id, client, expires };
     assert!(matches!(change(update(patch, None)), Err(ClientStoreError::Configured(_))));
     change(update(ClientPatch::default(), Some(Some(later(9))))).unwrap();
-    gateway.set_configured(&ConfiguredNames::default()).unwrap();
+    gateway.set_configured(&ConfigNames::default()).unwrap();
     change(Change::CreateKey { client: client("alice"), key: key("alice", 2) }).unwrap();
 }
 
