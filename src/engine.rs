@@ -46,7 +46,7 @@ use driver::{Driver, FetchMetrics, Fetcher, LinkFetcher, Services, recovery};
 pub(crate) use jobs::JobStage;
 use jobs::rules::Rules;
 use jobs::{Counts, Jobs};
-use metrics::EngineMetrics;
+use metrics::{EngineMetrics, LongestWait};
 pub(crate) use metrics::{Status, Undecided};
 use polls::PollSchedule;
 pub(crate) use requests::delete::DeleteOutcome;
@@ -201,7 +201,8 @@ impl Engine {
     }
 
     pub(crate) fn status(&self) -> Status {
-        let Counts { queued, submitting, polling, kept } = self.driver.read(|jobs| jobs.table.counts());
+        let (counts, longest) = self.driver.read(|jobs| (jobs.table.counts(), jobs.table.longest_waited_for()));
+        let Counts { queued, submitting, polling, kept } = counts;
         let waiters = self.driver.cache.waiters.total() + kept;
         let formats = self.driver.read(|jobs| jobs.formats.rows());
         let mut status = Status { queued, submitting, polling, waiters, formats, ..Status::default() };
@@ -210,6 +211,10 @@ impl Engine {
         (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);
         (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
         status.memory_cache_bytes = self.results.memory_bytes();
+        let now = self.driver.services.clock.now();
+        status.longest_wait = longest
+            .map(|job| LongestWait { client: job.client.to_string(), seconds: now.since(job.created).as_secs_f64() });
+        (status.disk_free_bytes, status.disk_free_bytes_min) = self.room.free_bytes();
         (status.orphans, status.orphan_bytes) = self.results.orphans().count();
         status.storage = match self.storage_standing() {
             Standing::Fine => "ok",

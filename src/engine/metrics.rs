@@ -37,6 +37,8 @@ pub(crate) struct Status {
     /// Purchases that the upstream works on.
     pub(crate) polling: usize,
     pub(crate) waiters: usize,
+    /// The job that a client has waited for longest.
+    pub(crate) longest_wait: Option<LongestWait>,
     pub(crate) jobs: u64,
     pub(crate) pictures: u64,
     pub(crate) spent_usd: f64,
@@ -59,6 +61,9 @@ pub(crate) struct Status {
     pub(crate) spool_waiting: usize,
     pub(crate) spool_refused: u64,
     pub(crate) memory_cache_bytes: u64,
+    /// Free bytes of the file system, and those below which nothing is bought.
+    pub(crate) disk_free_bytes: u64,
+    pub(crate) disk_free_bytes_min: u64,
     /// Stored pictures that the journal does not know, and their bytes.
     pub(crate) orphans: u64,
     pub(crate) orphan_bytes: u64,
@@ -67,6 +72,13 @@ pub(crate) struct Status {
     pub(crate) generation_times: Vec<GenerationTime>,
     /// The request formats that the upstream is known to accept, or not.
     pub(crate) formats: Vec<FormatRow>,
+}
+
+/// How long the client of a live job has waited for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct LongestWait {
+    pub(crate) client: String,
+    pub(crate) seconds: f64,
 }
 
 type Money = Counter<f64, AtomicU64>;

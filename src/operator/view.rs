@@ -87,7 +87,7 @@ impl View {
         let mut view = Self::default();
         verdict::write(&mut view, snapshot, points, now_ms);
         figures::write(&mut view, snapshot);
-        tables::write(&mut view, snapshot);
+        tables::write(&mut view, snapshot, now_ms);
         view.charts = charts::of(points);
         view
     }

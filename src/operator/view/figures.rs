@@ -12,19 +12,12 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
     view.shown.insert("sandbox", snapshot.sandbox);
 
     view.text("waiting", engine.waiters.to_string());
-    let longest = upstream.longest_wait_s_by_client.values().copied().fold(0.0, f64::max);
-    view.text(
-        "waiting.detail",
-        if upstream.queued_submits == 0 {
-            "none in the queue".to_owned()
-        } else {
-            format!(
-                "{} queued, the first for {}",
-                counted(upstream.queued_submits as u64, "purchase"),
-                duration(longest)
-            )
-        },
-    );
+    let longest = engine.longest_wait.as_ref().map(|wait| format!("{} for {}; ", wait.client, duration(wait.seconds)));
+    let queue = match upstream.queued_submits {
+        0 => "none in the queue".to_owned(),
+        queued => format!("{} in the queue", counted(queued as u64, "purchase")),
+    };
+    view.text("waiting.detail", longest.unwrap_or_default() + &queue);
     view.text("in_flight", upstream.predictions_in_flight.to_string());
     view.text(
         "in_flight.detail",
@@ -70,6 +63,16 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
     let open = descriptors_open.map_or_else(|| "–".to_owned(), |open| open.to_string());
     view.text("descriptors", format!("{open} of {}", descriptors.limit));
     view.text("spool", format!("{} of {}", bytes(engine.spool_reserved_bytes), bytes(engine.spool_bytes_max)));
+    view.text(
+        "disk",
+        format!(
+            "{} free; below {} nothing is bought",
+            bytes(engine.disk_free_bytes),
+            bytes(engine.disk_free_bytes_min)
+        ),
+    );
+    let is_low = engine.disk_free_bytes < engine.disk_free_bytes_min.saturating_mul(2);
+    view.levels.insert("disk", if is_low { "warn" } else { "none" });
     view.text("memory_cache", bytes(engine.memory_cache_bytes));
     view.text("orphans", format!("{}, {}", engine.orphans, bytes(engine.orphan_bytes)));
     view.text(

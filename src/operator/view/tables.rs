@@ -1,6 +1,6 @@
 //! The tables of the page.
 
-use super::text::{counted, dollars, duration, millis, time_of_day};
+use super::text::{counted, dollars, duration, millis, time_lately};
 use super::{Cell, Row, View};
 use crate::admission::ClientStatus;
 use crate::operator::Snapshot;
@@ -11,10 +11,10 @@ use crate::telemetry::recent::{EndedRequest, Payment, RequestOutcome};
 /// Clients that are listed: those that have used most today.
 const CLIENTS_MAX: usize = 50;
 
-pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
-    view.list("failures", snapshot.recent_failures.iter().map(failure).collect());
+pub(super) fn write(view: &mut View, snapshot: &Snapshot, now_ms: i64) {
+    view.list("failures", snapshot.recent_failures.iter().map(|one| failure(one, now_ms)).collect());
     view.shown.insert("failures.none", snapshot.recent_failures.is_empty());
-    view.list("requests", snapshot.recent_requests.iter().map(request).collect());
+    view.list("requests", snapshot.recent_requests.iter().map(|one| request(one, now_ms)).collect());
     view.shown.insert("requests.none", snapshot.recent_requests.is_empty());
     view.list("accounts", accounts(snapshot));
     view.list("clients", clients(snapshot));
@@ -30,7 +30,7 @@ pub(super) fn write(view: &mut View, snapshot: &Snapshot) {
     view.list("formats", formats(snapshot));
 }
 
-fn failure(failure: &RecentFailure) -> Row {
+fn failure(failure: &RecentFailure, now_ms: i64) -> Row {
     let RecentFailure { ended, reason, money, help } = failure;
     let why = match &ended.cause {
         Some(cause) => format!("{reason} ({cause})"),
@@ -47,7 +47,7 @@ fn failure(failure: &RecentFailure) -> Row {
         None => Cell::text("–"),
     };
     Row::of([
-        Cell::number(time_of_day(ended.at_ms)),
+        Cell::number(time_lately(ended.at_ms, now_ms)),
         Cell::name(&*ended.client),
         Cell::name(ended.model.as_deref().unwrap_or("–")),
         Cell { text: why, class: "wide" },
@@ -57,7 +57,7 @@ fn failure(failure: &RecentFailure) -> Row {
     ])
 }
 
-fn request(ended: &EndedRequest) -> Row {
+fn request(ended: &EndedRequest, now_ms: i64) -> Row {
     let (word, class) = match ended.outcome {
         RequestOutcome::Made => ("made", "badge good"),
         RequestOutcome::Hit => ("from the cache", "badge accent"),
@@ -74,7 +74,7 @@ fn request(ended: &EndedRequest) -> Row {
         (None, _) => "–".to_owned(),
     };
     Row::of([
-        Cell::number(time_of_day(ended.at_ms)),
+        Cell::number(time_lately(ended.at_ms, now_ms)),
         Cell::name(&*ended.client),
         Cell::name(ended.model.as_deref().unwrap_or("–")),
         Cell::badge(word, class),

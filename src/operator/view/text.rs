@@ -52,8 +52,15 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
+/// Writes the time of day, in UTC, with the date where it is not that of `now_ms`.
+pub(super) fn time_lately(ms: i64, now_ms: i64) -> String {
+    let date = |ms: i64| jiff::Timestamp::from_millisecond(ms).unwrap_or_default().strftime("%Y-%m-%d").to_string();
+    let time = time_of_day(ms);
+    if date(ms) == date(now_ms) { time } else { format!("{} {time}", date(ms)) }
+}
+
 /// Writes the time of day, in UTC.
-pub(super) fn time_of_day(ms: i64) -> String {
+fn time_of_day(ms: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
     time.strftime("%H:%M:%S").to_string()
 }
@@ -81,6 +88,8 @@ mod tests {
         assert_eq!(times, ["0 s", "8 s", "1 min 5 s", "2 min", "2 h 10 min", "3 d 4 h"]);
         assert_eq!([7, 1500, 90_000].map(millis), ["7 ms", "1.5 s", "1 min 30 s"]);
         assert_eq!([12, 38_400, 2_400_000, 3_100_000_000].map(bytes), ["12 B", "38 KB", "2.4 MB", "3.1 GB"]);
+        assert_eq!(time_lately(3_723_000, 80_000_000), "01:02:03");
+        assert_eq!(time_lately(3_723_000, 86_400_000), "1970-01-01 01:02:03");
         assert_eq!((time_of_day(3_723_000), minute_of_day(3_723)), ("01:02:03".to_owned(), "01:02".to_owned()));
         assert_eq!([1, 2].map(|count| counted(count, "picture")), ["1 picture", "2 pictures"]);
     }

@@ -58,6 +58,11 @@ impl DiskSpace {
     pub(crate) fn has_space(&self) -> bool {
         self.shared.has_space.load(Ordering::Relaxed)
     }
+
+    /// Returns the bytes that were free within the last second, and those below which there is no space. Never blocks.
+    pub(crate) fn free_bytes(&self) -> (u64, u64) {
+        (self.shared.metrics.free.get(), self.shared.free_bytes_min)
+    }
 }
 
 impl Shared {

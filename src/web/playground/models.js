@@ -92,7 +92,8 @@ export function estimate(values = chosen()) {
   const { price, parameters } = models.find(({ id }) => id === values.model)?.x_gateway ?? {};
   if (typeof price?.usd_per_picture !== "number") return null;
   const each = price.usd_per_megapixel?.[values.quality ?? parameters.quality?.default];
-  const [width, height] = /^(\d+)x(\d+)$/.exec(values.size ?? "")?.slice(1).map(Number) ?? [1024, 1024];
+  // Where it is left to the gateway, the largest that it usually becomes.
+  const [width, height] = /^(\d+)x(\d+)$/.exec(values.size ?? "")?.slice(1).map(Number) ?? [1536, 1024];
   const megapixels = (width * height) / 1048576;
   // Without a quality the image service chooses one.
   const one = each === undefined ? price.usd_per_picture * (price.metered ? Math.max(1, megapixels) : 1) : each * megapixels;

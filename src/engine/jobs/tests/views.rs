@@ -159,7 +159,7 @@ fn a_job_is_paid_for_as_far_as_its_furthest_purchase_is() {
 #[test]
 fn purchases_are_counted_by_state_and_kept_jobs_apart() {
     let mut jobs = Script::new(rules());
-    assert_eq!(jobs.jobs.table.counts(), Counts::default());
+    assert_eq!((jobs.jobs.table.counts(), jobs.jobs.table.longest_waited_for()), (Counts::default(), None));
     let request = |prompt, kept| Request { prompt, kept, purchases: vec![1; 6], ..Request::default() };
     jobs.list_recorded(&request("one", true));
     jobs.granted(0);
@@ -170,7 +170,10 @@ fn purchases_are_counted_by_state_and_kept_jobs_apart() {
     jobs.resolve(4);
     jobs.end(4, Durable);
     assert_eq!(jobs.jobs.table.counts(), Counts { queued: 1, submitting: 2, polling: 1, kept: 1 });
+    let first = jobs.jobs.table.longest_waited_for().map(|record| record.id);
+    assert!(first.is_some(), "a job that is asked for later is waited for");
     jobs.list(&request("another", false));
+    assert_eq!(jobs.jobs.table.longest_waited_for().map(|record| record.id), first);
     assert_eq!(jobs.jobs.table.counts(), Counts { queued: 7, submitting: 2, polling: 1, kept: 1 });
     jobs.wait(seconds(60));
     jobs.time_passed();
