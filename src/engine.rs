@@ -46,7 +46,7 @@ use driver::{Driver, FetchMetrics, Fetcher, LinkFetcher, Services, recovery};
 pub(crate) use jobs::JobStage;
 use jobs::rules::Rules;
 use jobs::{Counts, Jobs};
-use metrics::{EngineMetrics, LongestWait};
+use metrics::{ClientWait, EngineMetrics};
 pub(crate) use metrics::{Status, Undecided};
 use polls::PollSchedule;
 pub(crate) use requests::delete::DeleteOutcome;
@@ -213,7 +213,7 @@ impl Engine {
         status.memory_cache_bytes = self.results.memory_bytes();
         let now = self.driver.services.clock.now();
         status.longest_wait = longest
-            .map(|job| LongestWait { client: job.client.to_string(), seconds: now.since(job.created).as_secs_f64() });
+            .map(|job| ClientWait { client: job.client.to_string(), seconds: now.since(job.created).as_secs_f64() });
         (status.disk_free_bytes, status.disk_free_bytes_min) = self.room.free_bytes();
         (status.orphans, status.orphan_bytes) = self.results.orphans().count();
         status.storage = match self.storage_standing() {

@@ -38,7 +38,7 @@ pub(crate) struct Status {
     pub(crate) polling: usize,
     pub(crate) waiters: usize,
     /// The job that a client has waited for longest.
-    pub(crate) longest_wait: Option<LongestWait>,
+    pub(crate) longest_wait: Option<ClientWait>,
     pub(crate) jobs: u64,
     pub(crate) pictures: u64,
     pub(crate) spent_usd: f64,
@@ -76,7 +76,7 @@ pub(crate) struct Status {
 
 /// How long the client of a live job has waited for it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct LongestWait {
+pub(crate) struct ClientWait {
     pub(crate) client: String,
     pub(crate) seconds: f64,
 }
