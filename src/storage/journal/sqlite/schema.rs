@@ -369,7 +369,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     // FULL: a commit has reached the disk when it returns, also in WAL mode. `fullfsync` makes that true on macOS, where
     // fsync alone leaves the bytes in the drive's cache; other systems ignore it.
     // The free pages of a new database can be given back (`Writer`). A log that grew in the time of a long read is cut again.
-    // What is deleted is overwritten: prompts and pictures are gone when their client deletes them.
+    // What is deleted is overwritten, but for evicted pictures: prompts and pictures are gone when their client deletes them.
     connection
         .execute_batch(
             "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;

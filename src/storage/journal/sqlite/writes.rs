@@ -108,9 +108,9 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime, keep_bytes: bo
             )
         }
         Record::Delivered { job, at } => deliver(to, *job, *at, now),
-        Record::Evicted { job } => evict(to, *job, keep_bytes),
+        Record::Evicted { job } => evict(to, *job, keep_bytes, Deletion::Quick),
         Record::Deleted { job } => {
-            evict(to, *job, keep_bytes)?;
+            evict(to, *job, keep_bytes, Deletion::Overwritten)?;
             change(to, "UPDATE jobs SET deleted = 1 WHERE id = ?1", params![job.to_string()])
         }
         Record::PromptExpired { job } => forget_prompt(to, *job),
@@ -238,12 +238,24 @@ fn insert_contents(
     Ok(())
 }
 
+/// How bytes of pictures are deleted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deletion {
+    /// Their client has asked for it: nothing of them is left in the file.
+    Overwritten,
+    /// No page of theirs is written once more.
+    Quick,
+}
+
 /// Deletes the pictures of a job, and its prompt.
-fn evict(to: &Connection, job: JobId, keep_bytes: bool) -> rusqlite::Result<()> {
+fn evict(to: &Connection, job: JobId, keep_bytes: bool, deletion: Deletion) -> rusqlite::Result<()> {
     let id = job.to_string();
     if !keep_bytes {
-        to.prepare_cached("DELETE FROM contents WHERE purchase_id IN (SELECT id FROM purchases WHERE job_id = ?1)")?
-            .execute([&id])?;
+        to.pragma_update(None, "secure_delete", deletion == Deletion::Overwritten)?;
+        let sql = "DELETE FROM contents WHERE purchase_id IN (SELECT id FROM purchases WHERE job_id = ?1)";
+        let deleted = to.prepare_cached(sql).and_then(|mut statement| statement.execute([&id]));
+        to.pragma_update(None, "secure_delete", true)?;
+        deleted?;
     }
     change(
         to,
