@@ -98,7 +98,7 @@ impl Table {
     /// Returns the job that a client has waited for longest.
     pub(in crate::engine) fn longest_waited_for(&self) -> Option<Arc<JobRecord>> {
         let waited_for = self.live.values().filter(|live| live.has_waiters());
-        waited_for.map(|live| &live.record).min_by_key(|record| record.created).cloned()
+        waited_for.map(|live| &live.record).min_by_key(|record| (record.created, record.id)).cloned()
     }
 }
 
