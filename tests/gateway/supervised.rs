@@ -357,6 +357,9 @@ fn with_credentials(program: Program, credentials: &[(&str, &str)]) -> Program {
     for (name, text) in credentials {
         std::fs::write(folder.join(name), text).unwrap();
     }
+    // Every other file is searched for keys.
+    let files: Vec<String> = credentials.iter().map(|(name, _)| folder.join(name).display().to_string()).collect();
+    program.file("inputs", &files.join("\n"));
     program.variable("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())
 }
 
