@@ -178,7 +178,7 @@ impl Administration {
             changes.get_or_create_owned(&ActionLabel { action: action.to_owned() });
         }
         parts.metrics.register("admin", |registry| {
-            registry.register("changes", "Changes by the operator, by action, whoever made them", changes.clone());
+            registry.register("changes", "Changes by the operator, by action, however they are made", changes.clone());
         });
         let (applied, reloading) = (Arc::default(), Arc::default());
         Self { parts: Arc::new(parts), configured, gate, changes, applied, reloading }
@@ -219,7 +219,7 @@ impl Administration {
         Ok(())
     }
 
-    /// Applies what is stored, and logs what was changed, whoever did it.
+    /// Applies what is stored, and logs every change, also those of other processes.
     async fn apply(&self) -> Result<StoredClients, ClientStoreError> {
         let mut applied = self.applied.lock().await;
         let now = self.parts.clock.now();

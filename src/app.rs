@@ -71,7 +71,7 @@ pub struct Gateway {
 /// What a process is started with.
 #[derive(Debug, Default)]
 pub struct Launch {
-    /// `None`: the configuration cannot be read again, and no supervisor is told anything.
+    /// `None`: the configuration cannot be read again, and nothing is reported to a supervisor.
     pub source: Option<ConfigSource>,
     pub inherited: InheritedListeners,
 }

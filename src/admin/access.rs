@@ -214,8 +214,8 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-/// Whether a browser says that a request comes from a page of the origin that it goes to. `Sec-Fetch-Site` says it in so many
-/// words. `Origin`, which browsers send where they are not sure of the connection, is compared with the host that the request came
+/// Whether a browser says that a request comes from a page of the origin that it goes to. `Sec-Fetch-Site` says it
+/// itself. `Origin`, which browsers send where they are not sure of the connection, is compared with the host that the request came
 /// to; a proxy may have changed that.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let site = headers.get(FETCH_SITE).map(|site| site == "same-origin");

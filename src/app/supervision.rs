@@ -1,4 +1,4 @@
-//! What the supervisor of the process is told while it runs: a sentence about its state, and that it lives.
+//! What is reported to the supervisor of the process while it runs: a sentence about its state, and that it lives.
 //!
 //! A sign of life is sent only after the gateway has shown it: the journal's thread has answered a question, the jobs could be
 //! locked, and the scheduler of polls has taken a message. A process in which one of these is stuck sends none, and the

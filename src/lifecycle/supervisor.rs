@@ -1,4 +1,4 @@
-//! The supervisor that has started the process, as systemd does, and what it is told: that the process is ready, reloads, stops,
+//! The supervisor that has started the process, as systemd does, and what is reported to it: that the process is ready, reloads, stops,
 //! lives, and a sentence about its state (`sd_notify(3)`).
 //!
 //! A message is a datagram of lines `NAME=value` to the socket that `NOTIFY_SOCKET` names. Where there is none, nothing is sent. A
@@ -37,7 +37,7 @@ impl Supervisor {
         match Socket::to(name) {
             Ok(socket) => Self { socket: Some(Arc::new(socket)), watchdog: watchdog(variables) },
             Err(error) => {
-                tracing::warn!(%error, name, "NOTIFY_SOCKET cannot be used; the supervisor is told nothing");
+                tracing::warn!(%error, name, "NOTIFY_SOCKET cannot be used; nothing is reported to the supervisor");
                 Self::default()
             }
         }

@@ -52,18 +52,24 @@ fn read(page: &str, to: &mut BTreeMap<String, Exported>) {
     }
 }
 
-/// Everything that a gateway may export: of one that has made pictures and lost an answer, and in which a purchase waits; and of one
-/// with TLS.
-async fn exported() -> BTreeMap<String, Exported> {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::with(&upstream, &[("limits.requests_per_minute", "1000")]).await;
+/// Starts a gateway in which a picture was made, an answer was lost, and a purchase waits. Some metrics appear with the first event
+/// that they count. The request waits for as long as what is returned beside the gateway is held.
+pub(crate) async fn after_events(upstream: &Upstream) -> (Gateway, impl Sized + use<>) {
+    let gateway = Gateway::with(upstream, &[("limits.requests_per_minute", "1000")]).await;
     gateway.alice().edit(&Edit::new("well")).await.picture();
     upstream.fault("submit", "drop_after", 1).await;
     gateway.alice().edit(&Edit::new("lost")).await;
     upstream.set(json!({"models": {"no_channel": ["gpt-image-1.5"]}})).await;
-    let _waiting = gateway.alice().begin(&Edit::new("waits"));
+    let waiting = gateway.alice().begin(&Edit::new("waits"));
     until("it was refused", async || upstream.count("submits_429").await == 1).await;
     until("it is queued again", async || gateway.status("upstream", "queued_submits").await == 1).await;
+    (gateway, waiting)
+}
+
+/// Everything that a gateway may export: of one after events, and of one with TLS.
+async fn exported() -> BTreeMap<String, Exported> {
+    let upstream = Upstream::start().await;
+    let (gateway, _waiting) = after_events(&upstream).await;
     let mut exported = BTreeMap::new();
     read(&gateway.page("/metrics").await.1, &mut exported);
 

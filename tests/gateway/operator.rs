@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Answer, Client, Edit, Gateway, UPSTREAM_KEY, Upstream, until};
+use crate::metrics::after_events;
 
 #[tokio::test]
 async fn a_running_gateway_is_healthy_and_ready() {
@@ -287,15 +288,7 @@ async fn html(gateway: &Gateway) -> String {
 #[tokio::test]
 async fn every_metric_that_the_page_links_to_exists() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::with(&upstream, &[("limits.requests_per_minute", "1000")]).await;
-    // Some metrics appear with the first event that they count.
-    gateway.alice().edit(&Edit::new("well")).await.picture();
-    upstream.fault("submit", "drop_after", 1).await;
-    gateway.alice().edit(&Edit::new("lost")).await;
-    upstream.set(json!({"models": {"no_channel": ["gpt-image-1.5"]}})).await;
-    let _waiting = gateway.alice().begin(&Edit::new("waits"));
-    until("it was refused", async || upstream.count("submits_429").await == 1).await;
-    until("it is queued again", async || gateway.status("upstream", "queued_submits").await == 1).await;
+    let (gateway, _waiting) = after_events(&upstream).await;
     let page = html(&gateway).await;
     let (_, metrics) = gateway.page("/metrics").await;
     let linked: Vec<&str> =

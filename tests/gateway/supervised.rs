@@ -1,4 +1,4 @@
-//! The program below a supervisor such as systemd: what it is told, sockets that are inherited, credentials, and the wait for
+//! The program below a supervisor such as systemd: what is reported to it, sockets that are inherited, credentials, and the wait for
 //! another gateway's folder.
 
 use std::net::{TcpListener, TcpStream};
